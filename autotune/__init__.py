@@ -1,0 +1,1 @@
+"""Search over schedules and pass options (reserved: nothing is tuned yet)."""

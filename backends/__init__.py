@@ -1,0 +1,1 @@
+"""Targets: how code is emitted, built, run and measured, one folder each."""

@@ -1,0 +1,1 @@
+"""Ground floor: the IR, front ends, plan types, targets, artifact format and errors."""

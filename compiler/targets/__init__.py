@@ -1,0 +1,60 @@
+"""What each machine is, as data: one TOML file a target."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from offramp.compiler.errors import UserError
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One memory of a board: `bytes` at address `origin`."""
+
+    name: str
+    origin: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine that code is emitted for.
+
+    llvm: TVM/LLVM target attributes (mtriple, mcpu, mattr, mfloat-abi), or empty for C output.
+    cost_unit: what costs on this target are counted in ("ns" or "instructions").
+    vector_lanes: float32 lanes of one vector register (1: scalar FPU). registers: how many.
+    cost: coefficients of the analytical cost model, by kernel kind (units per MAC, element, call).
+    """
+
+    name: str
+    description: str
+    llvm: dict[str, object]
+    cost_unit: str
+    vector_lanes: int
+    registers: int
+    cost: dict[str, dict[str, float]]
+    memories: tuple[Memory, ...] = ()
+
+
+def names() -> tuple[str, ...]:
+    """All known targets."""
+    files = resources.files("offramp.compiler.targets").iterdir()
+    return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
+
+
+@cache
+def get(name: str) -> Target:
+    """The target called `name`.
+
+    Raises:
+        UserError: there is no such target.
+    """
+    if name not in names():
+        raise UserError(f"unknown target {name!r}: expected one of {', '.join(names())}")
+    text = resources.files("offramp.compiler.targets").joinpath(f"{name}.toml").read_text()
+    data = tomllib.loads(text)
+    memories = tuple(Memory(**m) for m in data.pop("memories", []))
+    return Target(name=name, memories=memories, **data)

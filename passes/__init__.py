@@ -1,0 +1,1 @@
+"""Transformations and plans of Programs, one per module."""
