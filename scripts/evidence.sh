@@ -1,0 +1,13 @@
+#!/bin/bash
+# Run the long experiments one after another; each prints a table and writes it to docs/results/.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+failed=()
+for name in ledger mcu exits_overhead coverage exits_kws exits_cifar10; do
+    echo "== benchmarks/$name.py"
+    .venv/bin/python "benchmarks/$name.py" || failed+=("$name")
+done
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "failed: ${failed[*]}" >&2
+    exit 1
+fi
