@@ -26,6 +26,10 @@ class Target:
     llvm: TVM/LLVM target attributes (mtriple, mcpu, mattr, mfloat-abi), or empty for C output.
     cost_unit: what costs on this target are counted in ("ns" or "instructions").
     vector_lanes: float32 lanes of one vector register (1: scalar FPU). registers: how many.
+    alignment: bytes that arena offsets and constants are multiples of.
+    fma_latency: multiply-accumulates that must be in flight to keep the units busy.
+    max_unrolled: multiply-accumulates in the body of an innermost loop.
+    tile_overhead: issue slots spent around one register tile.
     cost: coefficients of the analytical cost model, by kernel kind (units per MAC, element, call).
     """
 
@@ -35,6 +39,9 @@ class Target:
     cost_unit: str
     vector_lanes: int
     registers: int
+    fma_latency: int
+    max_unrolled: int
+    tile_overhead: int
     cost: dict[str, dict[str, float]]
     memories: tuple[Memory, ...] = ()
 
