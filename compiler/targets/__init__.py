@@ -39,6 +39,7 @@ class Target:
     cost_unit: str
     vector_lanes: int
     registers: int
+    alignment: int
     fma_latency: int
     max_unrolled: int
     tile_overhead: int

@@ -1,4 +1,4 @@
-"""Dynamic storage allocation as data: what to place, where it was placed, what none can undercut."""
+"""Dynamic storage allocation as data: what to place, where, and what no plan can undercut."""
 
 from __future__ import annotations
 
