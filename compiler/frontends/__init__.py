@@ -1,0 +1,1 @@
+"""Read models into Programs: one module per source format."""

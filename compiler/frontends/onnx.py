@@ -1,0 +1,106 @@
+"""Read an ONNX model into a Program.
+
+One path for straight-line models, models with `If` nested to any depth, and what `to_onnx` wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from offramp.compiler.errors import UserError
+from offramp.compiler.frontends import onnx_checks as checks
+from offramp.compiler.frontends.onnx_batch import set_batch_to_one
+from offramp.compiler.frontends.onnx_control import read_branches
+from offramp.compiler.frontends.onnx_load import load
+from offramp.compiler.frontends.onnx_static import infer_static
+from offramp.compiler.ir import Program
+from offramp.compiler.ir.draft import close
+
+
+def from_onnx(source: Any, *, name: str | None = None, batched: bool | None = None) -> Program:
+    """The Program of an ONNX model.
+
+    A leading dimension shared by all inputs, free or fixed, is the batch and becomes 1; a model
+    whose inputs share none is read as it is, with `batched=False`. All shapes are static after
+    reading; functions are inlined and constants are initializers.
+
+    Args:
+        source: a path (external data is read from inside its folder only), the bytes of a file,
+            or an `onnx.ModelProto`. Opset 13 to 26; others are converted where that is possible.
+        name: the Program's name; default: the file's or graph's.
+        batched: overrides whether the leading axis of the inputs counts samples.
+
+    Raises:
+        UserError: the file is damaged, hostile or no ONNX, or its batch cannot be set to 1.
+        UnsupportedError: an operator, type or dynamic shape that offramp cannot compile; named.
+    """
+    proto, found = load(source, name)
+    model = _to_ir(proto)
+    batch = set_batch_to_one(model, batched)
+    infer_static(model)
+    opset_imports = dict(model.graph.opset_imports)
+    outputs = tuple(str(value.name) for value in model.graph.outputs)
+    _remove_unused(model)
+    blocks = close(read_branches(model.graph), opset_imports)
+    return Program(identifier(found), blocks, outputs, opset_imports, batch.batched)
+
+
+def identifier(name: str) -> str:
+    """`name` as a C identifier."""
+    word = re.sub(r"\W", "_", Path(name).name, flags=re.ASCII)
+    return word if word[:1].isalpha() or word[:1] == "_" else f"m_{word}"
+
+
+def _to_ir(proto: Any) -> ir.Model:
+    """Checked, converted to a known opset, functions inlined, constants lifted, names unique."""
+    import onnx
+    from onnx_ir.passes import common
+
+    checks.check_functions(proto)
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    version = checks.opset(proto)
+    checks.check_graph(proto.graph, version)
+    _check_schema(proto)
+    proto = _convert(proto, version)
+    model = ir.from_proto(proto)
+    model.graph.opset_imports.pop("ai.onnx", None)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.NameFixPass()(model)
+    return model
+
+
+def _check_schema(proto: Any) -> None:
+    """Arity, attributes and types of every node, by onnx's own checker."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the model is not valid ONNX: {reason}") from error
+
+
+def _convert(proto: Any, version: int) -> Any:
+    import onnx
+
+    if checks.OLDEST_OPSET <= version <= checks.NEWEST_OPSET:
+        return proto
+    goal = max(checks.OLDEST_OPSET, min(version, checks.NEWEST_OPSET))
+    try:
+        return onnx.version_converter.convert_version(proto, goal)
+    except Exception as error:
+        raise UserError(
+            f"the model uses ONNX opset {version} and cannot be converted to {goal} ({error}): export "
+            f"it with an opset from {checks.OLDEST_OPSET} to {checks.NEWEST_OPSET}"
+        ) from error
+
+
+def _remove_unused(model: ir.Model) -> None:
+    from onnx_ir.passes import common
+
+    common.RemoveUnusedNodesPass()(model)

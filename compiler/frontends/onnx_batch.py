@@ -1,0 +1,110 @@
+"""Set the batch dimension of a model to 1, and tell models that have none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from offramp.compiler.errors import UserError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How the leading axis of the inputs was found.
+
+    batched: it counts samples (and is 1 now). was: its former fixed size, None if it was symbolic.
+    changed: it was not 1, so that declared shapes no longer hold.
+    """
+
+    batched: bool
+    was: int | None
+    changed: bool
+
+
+def set_batch_to_one(model: ir.Model, batched: bool | None = None) -> Batch:
+    """Give all inputs static shapes with a leading 1, where they share a leading axis.
+
+    Args:
+        model: changed in place.
+        batched: True or False overrides what the shapes suggest.
+
+    Raises:
+        UserError: an input has no shape, or a symbolic dimension that is no batch; named.
+    """
+    inputs = tuple(model.graph.inputs)
+    shapes = [_dims(value) for value in inputs]
+    leading = {shape[0] if isinstance(shape[0], int) else None for shape in shapes if shape}
+    shared = bool(shapes) and all(shapes) and len(leading) == 1
+    if batched is None:
+        batched = shared
+    if batched and not all(shapes):
+        raise UserError(
+            "a batched model needs a leading batch axis on every input, and one is scalar"
+        )
+    for value, shape in zip(inputs, shapes, strict=True):
+        value.shape = ir.Shape(_static(value, [1, *shape[1:]] if batched else shape))
+    was = next(iter(leading)) if shared else None
+    changed = batched and was != 1
+    if changed:
+        _forget_shapes(model.graph)
+    return Batch(batched, was, changed)
+
+
+def mend_reshape_targets(graph: ir.Graph, was: int) -> None:
+    """Replace a leading `was` by 1 in constant Reshape targets that hard-code the batch.
+
+    Done where the target holds exactly `was` times too many elements for a batch of 1; called
+    per node by shape inference would be too late, so the element count is checked by the caller's
+    inference afterwards.
+    """
+    for node in graph:
+        if node.op_type != "Reshape" or node.inputs[1] is None:
+            continue
+        target = node.inputs[1].const_value
+        if target is None:
+            continue
+        dims = target.numpy()
+        if dims.size and dims[0] == was:
+            _replace_target(graph, node, np.concatenate([[1], dims[1:]]).astype(np.int64))
+
+
+def _replace_target(graph: ir.Graph, node: ir.Node, dims: Any) -> None:
+    tensor = ir.tensor(dims)
+    name = f"{node.outputs[0].name}_target"
+    value = ir.Value(
+        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(dims.shape), const_value=tensor
+    )
+    graph.register_initializer(value)
+    node.replace_input_with(1, value)
+
+
+def _dims(value: ir.Value) -> list[int | str | None]:
+    if value.shape is None:
+        raise UserError(
+            f"input {value.name!r} declares no shape: export the model with input shapes"
+        )
+    return [dim if isinstance(dim, int) else dim.value for dim in value.shape]
+
+
+def _static(value: ir.Value, shape: list[int | str | None]) -> list[int]:
+    static: list[int] = []
+    for axis, dim in enumerate(shape):
+        if not isinstance(dim, int):
+            raise UserError(
+                f"input {value.name!r} has the free dimension {dim or '?'!r} at axis {axis} (shape "
+                f"{shape}): only the leading batch axis may be free; export the model with a fixed "
+                "size there"
+            )
+        if dim < 1:
+            raise UserError(f"input {value.name!r} has shape {shape}: there is nothing to compute")
+        static.append(dim)
+    return static
+
+
+def _forget_shapes(graph: ir.Graph) -> None:
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            value.shape = None

@@ -1,0 +1,99 @@
+"""Types and static shapes of one node's outputs, from those of its inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from offramp.compiler.errors import UnsupportedError, UserError
+
+DATA_ELEMENTS = 1024
+"""Constants up to this size are shown to shape inference (targets of Reshape, axes, pads, ...)."""
+
+
+def describe(node: ir.Node) -> str:
+    """`operator 'Conv' (node 'conv1')`, for messages."""
+    domain = f"{node.domain}." if node.domain else ""
+    name = node.name or ", ".join(str(value.name) for value in node.outputs)
+    return f"operator {domain + node.op_type!r} (node {name!r})"
+
+
+def infer_node(node: ir.Node, opset_imports: dict[str, int]) -> None:
+    """Set type and shape of every output of `node` by ONNX's own inference.
+
+    Raises:
+        UserError: the inputs do not fit the operator.
+        UnsupportedError: an output is no tensor, or its shape depends on data.
+    """
+    import onnx
+
+    schema = onnx.defs.get_schema(node.op_type, opset_imports[node.domain], node.domain)
+    imports = [onnx.helper.make_opsetid(d, v) for d, v in opset_imports.items()]
+    inputs = [value for value in node.inputs if value is not None]
+    try:
+        inferred = onnx.shape_inference.infer_node_outputs(
+            schema,
+            ir.to_proto(node),
+            {str(value.name): _type_proto(value) for value in inputs},
+            {str(v.name): ir.to_proto(v.const_value) for v in inputs if _is_small(v)},
+            opset_imports=imports,
+        )
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        shapes = ", ".join(f"{v.name}: {v.dtype} {list(v.shape or ())}" for v in inputs)
+        raise UserError(
+            f"{describe(node)} does not accept its inputs ({shapes}): {error}"
+        ) from error
+    for output in node.outputs:
+        if output.name and output.name in inferred:
+            _adopt(node, output, inferred[output.name])
+        require_static(node, output)
+
+
+def require_static(node: ir.Node, output: ir.Value) -> None:
+    """Refuse an output that is no tensor of static shape.
+
+    Raises:
+        UnsupportedError: names the node and what is known about the output.
+    """
+    if not output.name:
+        return
+    if not isinstance(output.type, ir.TensorType):
+        found = "unknown type" if output.type is None else str(output.type)
+        raise UnsupportedError(
+            f"{describe(node)} has output {output.name!r} of {found}: only tensors are supported"
+        )
+    if output.shape is None or not output.shape.is_static():
+        raise UnsupportedError(
+            f"{describe(node)} has output {output.name!r} of shape {output.shape}, which depends on "
+            "data: offramp compiles static shapes only"
+        )
+
+
+def _adopt(node: ir.Node, output: ir.Value, proto: Any) -> None:
+    """Take what inference found; where it is vague, keep what the model declares."""
+    declared = output.shape
+    output.type = ir.serde.deserialize_type_proto_for_type(proto)
+    found = ir.serde.deserialize_type_proto_for_shape(proto)
+    if found is None:
+        return
+    if declared is not None and len(declared) == len(found):
+        dims = [d if isinstance(d, int) else e for d, e in zip(found, declared, strict=True)]
+        found = ir.Shape(dims)
+    output.shape = found
+
+
+def _is_small(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return tensor is not None and tensor.size <= DATA_ELEMENTS
+
+
+def _type_proto(value: ir.Value) -> Any:
+    if value.type is None:
+        raise UserError(
+            f"value {value.name!r} has no type: the model declares none and none follows"
+        )
+    proto = ir.serde.serialize_type(value.type)
+    if value.shape is not None:
+        ir.serde.serialize_shape_into(proto, value.shape)
+    return proto
