@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
+from typing import Any
 
 import jinja2
 
@@ -23,9 +24,13 @@ def render(manifest: Manifest, program: Program) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(
-        count=count_text, bytes=bytes_text, percent=percent_text, cost=cost_text
-    )
+    filters: dict[str, Any] = {
+        "count": count_text,
+        "bytes": bytes_text,
+        "percent": percent_text,
+        "cost": cost_text,
+    }
+    environment.filters.update(filters)
     return environment.get_template("report.html.j2").render(
         manifest=manifest,
         summary=summary(manifest),
