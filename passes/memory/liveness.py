@@ -71,8 +71,26 @@ def first_steps(plan: Plan) -> dict[str, int]:
     return first
 
 
-def live_masks(plan: Plan) -> dict[str, int]:
-    """For every arena buffer that is no view: the steps at which it is in use, as a bit mask.
+@dataclass
+class Liveness:
+    """Which arena buffers (views stand for what they view) are in use when.
+
+    masks: by buffer, the steps at which it is in use, as a bit mask.
+    after: by step, what later steps still need. entering: by block name, what it needs from before.
+    """
+
+    masks: dict[str, int]
+    after: dict[int, frozenset[str]]
+    entering: dict[str, frozenset[str]]
+
+    def mark(self, names: frozenset[str], step: int) -> None:
+        """Note that `names` are in use at `step`."""
+        for name in names:
+            self.masks[name] |= 1 << step
+
+
+def liveness(plan: Plan) -> Liveness:
+    """Analyse `plan`.
 
     Network inputs are in use from step 0. An exit's answer stays in use until the next answer
     exists, so that a run which is stopped in between can return it.
@@ -80,50 +98,37 @@ def live_masks(plan: Plan) -> dict[str, int]:
     Raises:
         InternalError: a buffer is read that nothing wrote.
     """
-    masks = dict.fromkeys((n for n in plan.buffers if arena_root(plan, n) == n), 0)
-    first = first_steps(plan)
-    live_in: dict[str, frozenset[str]] = {}
+    owners = [name for name in plan.buffers if arena_root(plan, name) == name]
+    found = Liveness(dict.fromkeys(owners, 0), {}, {})
+    first, held = first_steps(plan), _held_answers(plan)
     for block in reversed(plan.blocks):
-        live_in[block.name] = _flow_backwards(plan, block, first[block.name], live_in, masks)
+        _flow_backwards(plan, block, first[block.name], held[block.name], found)
     entry = plan.blocks[0]
     inputs = _roots(plan, entry.parameters)
-    unwritten = sorted(live_in[entry.name] - inputs)
+    unwritten = sorted(found.entering[entry.name] - inputs)
     if unwritten:
         raise InternalError(f"plan {plan.name!r}: nothing writes {', '.join(unwritten)}")
-    _mark(masks, inputs, 0)
-    for name, held in _held_answers(plan).items():
-        block = next(b for b in plan.blocks if b.name == name)
-        for step in range(first[name], first[name] + len(block.calls) + 1):
-            _mark(masks, held, step)
-    return masks
+    found.mark(inputs, 0)
+    return found
 
 
 def _flow_backwards(
-    plan: Plan,
-    block: BlockPlan,
-    first: int,
-    live_in: dict[str, frozenset[str]],
-    masks: dict[str, int],
-) -> frozenset[str]:
-    """Mark what is in use in one block; returns what it needs from its predecessors."""
+    plan: Plan, block: BlockPlan, first: int, held: frozenset[str], found: Liveness
+) -> None:
     after: frozenset[str] = frozenset()
     written: frozenset[str] = frozenset()
     for successor in block.terminator.successors:
         targets = _roots(plan, [copy.target for copy in copies(plan, block, successor)])
-        after |= live_in[successor.block] - targets
+        after |= found.entering[successor.block] - targets
         written |= targets
-    live = after | _roots(plan, block.operands)
-    _mark(masks, live | written, first + len(block.calls))
+    live = after | _roots(plan, block.operands) | held
+    found.mark(live | written, first + len(block.calls))
     for index, call in reversed(list(enumerate(block.calls))):
         reads, writes = _roots(plan, call.reads), _roots(plan, call.writes)
-        _mark(masks, live | reads | writes, first + index)
+        found.after[first + index] = live
+        found.mark(live | reads | writes, first + index)
         live = (live - writes) | reads
-    return live
-
-
-def _mark(masks: dict[str, int], names: frozenset[str], step: int) -> None:
-    for name in names:
-        masks[name] |= 1 << step
+    found.entering[block.name] = live
 
 
 def _roots(plan: Plan, names: Sequence[str]) -> frozenset[str]:

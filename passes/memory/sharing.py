@@ -1,15 +1,17 @@
 """Which buffers may be one: views, kernels that work in place, copies into a join that coalesce.
 
 Greedy union, biggest first, each union checked: two groups become one only if the one step at
-which both are in use is the step that hands one over to the other.
+which both are in use is the step that hands one over to the other, and nothing needs the old
+contents afterwards on any way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from offramp.compiler.plan import KernelCall, Plan
-from offramp.passes.memory.liveness import arena_root, copies, first_steps, live_masks
+from offramp.passes.memory.liveness import Liveness, arena_root, copies, first_steps, liveness
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ class Groups:
 
 def share(plan: Plan) -> Groups:
     """Group the arena buffers of `plan` that can share an address."""
-    masks = live_masks(plan)
-    groups = Groups({name: name for name in masks}, dict(masks))
-    found = _hand_overs(plan)
+    live = liveness(plan)
+    groups = Groups({name: name for name in live.masks}, dict(live.masks))
+    found = [*_calls_in_place(plan, live), *_copies_into_joins(plan, live)]
     for hand_over in sorted(found, key=lambda h: -plan.buffers[h.target].nbytes):
         source, target = groups.find(hand_over.source), groups.find(hand_over.target)
         if source == target:
@@ -67,8 +69,8 @@ def share(plan: Plan) -> Groups:
     return groups
 
 
-def _hand_overs(plan: Plan) -> list[_HandOver]:
-    found: list[_HandOver] = []
+def _calls_in_place(plan: Plan, live: Liveness) -> Iterator[_HandOver]:
+    """Inputs that die in a call which may write over them."""
     first = first_steps(plan)
     for block in plan.blocks:
         for index, call in enumerate(block.calls):
@@ -76,16 +78,20 @@ def _hand_overs(plan: Plan) -> list[_HandOver]:
             for written, read in call.in_place:
                 source = arena_root(plan, call.arguments[read])
                 target = arena_root(plan, call.arguments[written])
-                if source is not None and target is not None:
-                    found.append(_HandOver(source, target, step, call))
-        last = first[block.name] + len(block.calls)
+                if source and target and source not in live.after[step]:
+                    yield _HandOver(source, target, step, call)
+
+
+def _copies_into_joins(plan: Plan, live: Liveness) -> Iterator[_HandOver]:
+    """Arguments that die on the edge which copies them into a parameter."""
+    first = first_steps(plan)
+    for block in plan.blocks:
+        step = first[block.name] + len(block.calls)
         for successor in block.terminator.successors:
             for copy in copies(plan, block, successor):
-                source = arena_root(plan, copy.source)
-                target = arena_root(plan, copy.target)
-                if source is not None and target is not None:
-                    found.append(_HandOver(source, target, last, None))
-    return found
+                source, target = arena_root(plan, copy.source), arena_root(plan, copy.target)
+                if source and target and source not in live.entering[successor.block]:
+                    yield _HandOver(source, target, step, None)
 
 
 def _allowed(plan: Plan, groups: Groups, hand_over: _HandOver) -> bool:
