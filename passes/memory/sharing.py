@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from offramp.compiler.plan import KernelCall, Plan
+from offramp.compiler.plan import Plan
 from offramp.passes.memory.liveness import Liveness, arena_root, copies, first_steps, liveness
 
 
 @dataclass(frozen=True)
 class _HandOver:
-    """`source` may give its bytes to `target` at `step`; `call` is None for a join's copy."""
+    """`source` may give its bytes to `target` at `step`."""
 
     source: str
     target: str
     step: int
-    call: KernelCall | None
 
 
 @dataclass
@@ -60,26 +59,38 @@ def share(plan: Plan) -> Groups:
     groups = Groups({name: name for name in live.masks}, dict(live.masks))
     found = [*_calls_in_place(plan, live), *_copies_into_joins(plan, live)]
     for hand_over in sorted(found, key=lambda h: -plan.buffers[h.target].nbytes):
-        source, target = groups.find(hand_over.source), groups.find(hand_over.target)
-        if source == target:
-            continue
-        both = groups.live[source] & groups.live[target]
-        if both & ~(1 << hand_over.step) == 0 and _allowed(plan, groups, hand_over):
-            groups.union(source, target)
+        if _allowed(hand_over, groups, live):
+            groups.union(hand_over.source, hand_over.target)
     return groups
 
 
+def _allowed(hand_over: _HandOver, groups: Groups, live: Liveness) -> bool:
+    """Whether both groups meet at the hand-over only, and there only its two buffers."""
+    source, target = groups.find(hand_over.source), groups.find(hand_over.target)
+    step = 1 << hand_over.step
+    if source == target or groups.live[source] & groups.live[target] & ~step:
+        return False
+    present = {
+        name
+        for name in groups.leader
+        if groups.find(name) in (source, target) and live.masks[name] & step
+    }
+    return present == {hand_over.source, hand_over.target}
+
+
 def _calls_in_place(plan: Plan, live: Liveness) -> Iterator[_HandOver]:
-    """Inputs that die in a call which may write over them."""
+    """Inputs that die in a call which may write over them, at every position it reads them."""
     first = first_steps(plan)
     for block in plan.blocks:
         for index, call in enumerate(block.calls):
             step = first[block.name] + index
+            roots = [arena_root(plan, name) for name in call.arguments]
             for written, read in call.in_place:
-                source = arena_root(plan, call.arguments[read])
-                target = arena_root(plan, call.arguments[written])
-                if source and target and source not in live.after[step]:
-                    yield _HandOver(source, target, step, call)
+                source, target = roots[read], roots[written]
+                positions = [p for p in range(len(call.reads)) if roots[p] == source]
+                paired = all((written, position) in call.in_place for position in positions)
+                if source and target and paired and source not in live.after[step]:
+                    yield _HandOver(source, target, step)
 
 
 def _copies_into_joins(plan: Plan, live: Liveness) -> Iterator[_HandOver]:
@@ -91,21 +102,4 @@ def _copies_into_joins(plan: Plan, live: Liveness) -> Iterator[_HandOver]:
             for copy in copies(plan, block, successor):
                 source, target = arena_root(plan, copy.source), arena_root(plan, copy.target)
                 if source and target and source not in live.entering[successor.block]:
-                    yield _HandOver(source, target, step, None)
-
-
-def _allowed(plan: Plan, groups: Groups, hand_over: _HandOver) -> bool:
-    """Whether no other argument of the call would come to lie on the shared bytes unasked."""
-    call = hand_over.call
-    if call is None:
-        return True
-    shared = {groups.find(hand_over.source), groups.find(hand_over.target)}
-    touching = [
-        position
-        for position, name in enumerate(call.arguments)
-        if (base := arena_root(plan, name)) is not None and groups.find(base) in shared
-    ]
-    outputs = range(len(call.arguments) - call.outputs, len(call.arguments))
-    written = [position for position in touching if position in outputs]
-    read = [position for position in touching if position not in outputs]
-    return len(written) == 1 and all((written[0], position) in call.in_place for position in read)
+                    yield _HandOver(source, target, step)

@@ -78,6 +78,16 @@ def test_an_output_that_nobody_reads_does_not_overwrite_either() -> None:
     assert offsets["a"] != offsets["x"]
 
 
+def test_a_sum_overwrites_one_of_its_inputs_not_both() -> None:
+    calls = [
+        KernelCall("k", ("x", "a")),
+        KernelCall("add", ("x", "a", "y"), in_place=((2, 0), (2, 1))),
+    ]
+    memory = plan_memory(straight({"x": 8, "a": 8, "y": 8}, *calls)).memory
+    assert memory.offsets["a"] != memory.offsets["x"]
+    assert memory.peak == 16
+
+
 def test_two_outputs_never_share_the_input() -> None:
     call = KernelCall("k", ("x", "a", "y"), outputs=2, in_place=((1, 0), (2, 0)))
     offsets = plan_memory(straight({"x": 8, "a": 8, "y": 8}, call)).memory.offsets
