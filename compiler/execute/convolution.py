@@ -69,7 +69,7 @@ def _transposed_pads(
     totals = [
         max(length - target, 0) for length, target in zip(full, list(wanted)[-rank:], strict=True)
     ]
-    return split_pads(totals, upper=auto_pad != "SAME_LOWER")
+    return split_pads(totals, upper=auto_pad == "SAME_UPPER")
 
 
 CONVOLUTION: dict[str, Callable[..., Tensor]] = {"Conv": conv, "ConvTranspose": conv_transpose}

@@ -70,19 +70,25 @@ def slice_axes(  # noqa: PLR0917 - the operands are ONNX's
     axes: Tensor | None = None,
     steps: Tensor | None = None,
 ) -> Tensor:
-    """Slice along several axes with Python's meaning of negative positions and steps."""
+    """Slice along several axes; positions outside an axis are clamped to it."""
     first, last = integers(node, starts), integers(node, ends)
     dims = list(range(len(first))) if axes is None else integers(node, axes)
     strides = [1] * len(first) if steps is None else integers(node, steps)
     for dim, start, end, step in zip(dims, first, last, strides, strict=True):
-        # A negative step that runs past the begin is written as a very negative end.
-        stop = None if step < 0 and end < -x.shape[dim] else end
-        picked = range(*slice(start, stop, step).indices(x.shape[dim]))
+        picked = _positions(start, end, step, x.shape[dim])
         if step == 1:
             x = x.narrow(dim, picked.start, len(picked))
         else:
             x = x.index_select(dim, torch.tensor(picked, dtype=torch.int64, device=x.device))
     return x
+
+
+def _positions(start: int, end: int, step: int, length: int) -> range:
+    """ONNX clamps the start into the axis, where Python's slices would give nothing."""
+    low, high = (0, length) if step > 0 else (-1, length - 1)
+    start = start + length if start < 0 else start
+    end = end + length if end < 0 else end
+    return range(min(max(start, 0), high), min(max(end, low), high), step)
 
 
 def gather(node: ir.Node, x: Tensor, indices: Tensor) -> Tensor:

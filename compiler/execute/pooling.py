@@ -79,16 +79,9 @@ def global_max_pool(_: ir.Node, x: Tensor) -> Tensor:
     return x.amax(_spatial(x), keepdim=True)
 
 
-def global_lp_pool(node: ir.Node, x: Tensor) -> Tensor:
-    """GlobalLpPool."""
-    p = node.attributes.get_int("p", 2)
-    return x.abs().pow(p).sum(_spatial(x), keepdim=True).pow(1.0 / p)
-
-
 POOLING: dict[str, Callable[..., Tensor]] = {
     "AveragePool": average_pool,
     "GlobalAveragePool": global_average_pool,
-    "GlobalLpPool": global_lp_pool,
     "GlobalMaxPool": global_max_pool,
     "LpPool": lp_pool,
     "MaxPool": max_pool,

@@ -18,7 +18,7 @@ def reduction(reduce: Reduction) -> Callable[..., Tensor]:
 
     def run(node: ir.Node, x: Tensor, axes: Tensor | None = None) -> Tensor:
         wanted = axes_of(node, axes)
-        if not wanted and node.attributes.get_int("noop_with_empty_axes", 0):
+        if not wanted and node.attributes.get_int("noop_with_empty_axes", 0) != 0:
             return x
         dims = tuple(range(x.ndim)) if not wanted else tuple(axis % x.ndim for axis in wanted)
         keepdim = node.attributes.get_int("keepdims", 1) != 0
