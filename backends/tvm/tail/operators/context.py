@@ -1,0 +1,81 @@
+"""What a lowering of one ONNX operator is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from offramp.backends.tvm.tail.refusal import RefusalError
+from offramp.backends.tvm.tail.scope import Attributes
+from offramp.backends.tvm.tail.types import TensorType, type_of_expression
+
+
+@dataclass(frozen=True)
+class OperatorCall:
+    """One node: operands are Relax expressions, constants NumPy arrays, absent ones None.
+
+    builder: the Relax block builder that results are emitted into. outputs: how many outputs the
+    node names, trailing ones left out. version: operator set version of the node's domain.
+    """
+
+    builder: Any
+    operands: tuple[Any, ...]
+    attributes: Attributes
+    outputs: tuple[str, ...]
+    version: int
+
+    def operand(self, position: int) -> Any | None:
+        """The operand as it is, None where absent."""
+        return self.operands[position] if position < len(self.operands) else None
+
+    def expression(self, position: int) -> Any:
+        """The operand as a Relax expression.
+
+        Raises:
+            RefusalError: it is absent.
+        """
+        from tvm import relax
+
+        value = self.operand(position)
+        if value is None:
+            raise RefusalError(f"input {position} is missing")
+        return relax.const(value) if isinstance(value, np.ndarray) else value
+
+    def type_of(self, position: int) -> TensorType:
+        """The type of an operand that is present."""
+        value = self.operand(position)
+        if isinstance(value, np.ndarray):
+            return TensorType(value.shape, str(value.dtype))
+        return type_of_expression(value)
+
+    def constant(self, position: int, name: str) -> npt.NDArray[np.generic]:
+        """The contents of an operand that must be known before it runs.
+
+        Raises:
+            RefusalError: it is not a constant.
+        """
+        value = self.operand(position)
+        if not isinstance(value, np.ndarray):
+            raise RefusalError(f"{name!r} must be a constant")
+        return value
+
+    def emit(self, expression: Any) -> Any:
+        """Bind an expression to a variable; its type is known afterwards."""
+        return self.builder.emit(expression)
+
+    def compute(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Emit a tensor expression: `function` takes and returns `te.Tensor`s."""
+        return self.builder.emit_te(function, *arguments)
+
+    def attribute(self, name: str, default: Any) -> Any:
+        """An attribute's value; strings come decoded."""
+        value = self.attributes.get(name, default)
+        return value.decode() if isinstance(value, bytes) else value
+
+
+Lowering = Callable[[OperatorCall], Any | Sequence[Any]]
+"""Lowers one node: returns one expression for each output that the node names (or one alone)."""

@@ -1,0 +1,160 @@
+"""From a fused Relax module to the ordered list of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from offramp.backends.tvm.tail.call import Operand, TailCall
+from offramp.backends.tvm.tail.fusion import Fused, is_call_tir
+from offramp.backends.tvm.tail.refusal import RefusalError
+from offramp.backends.tvm.tail.schedules import copy_function, schedule
+from offramp.backends.tvm.tail.types import TensorType, type_of_expression
+from offramp.compiler.targets import Target
+
+
+def calls_of(fused: Fused, graph: ir.Graph, target: Target) -> list[TailCall]:
+    """The calls of `main` in order; graph outputs keep their names.
+
+    Raises:
+        RefusalError: TVM lowered an operator to a call into its own run time.
+    """
+    return _Walker(fused, graph, target).walk()
+
+
+class _Walker:
+    """Names the values of `main` and collects its calls."""
+
+    def __init__(self, fused: Fused, graph: ir.Graph, target: Target) -> None:
+        self._fused = fused
+        self._graph = graph
+        self._target = target
+        self._calls: list[TailCall] = []
+        self._operands: dict[Any, Operand | tuple[str, ...]] = {}
+        self._names: dict[Any, str] = {}
+
+    def walk(self) -> list[TailCall]:
+        main = self._fused.module["main"]
+        parameters = zip(main.params, self._graph.inputs, strict=True)
+        self._operands = {p: str(v.name) for p, v in parameters}
+        bindings = [b for block in main.body.blocks for b in block.bindings]
+        answer = next(b for b in bindings if b.var.same_as(_root(bindings, main.body.body)))
+        self._name_outputs(bindings, answer.value.fields)
+        for binding in bindings:
+            if not binding.same_as(answer):
+                self._operands[binding.var] = self._bind(binding.var, binding.value)
+        self._return(answer.value.fields)
+        return self._calls
+
+    def _name_outputs(self, bindings: Sequence[Any], fields: Sequence[Any]) -> None:
+        """Graph outputs are named before the calls that write them are met."""
+        self._projections = {
+            b.var: (b.value.tuple_value, b.value.index) for b in bindings if _is_projection(b.value)
+        }
+        for value, field in zip(self._graph.outputs, fields, strict=True):
+            key = self._projections.get(field, field)
+            if not _is_constant(field):
+                self._names.setdefault(key, str(value.name))
+
+    def _bind(self, variable: Any, value: Any) -> Operand | tuple[str, ...]:
+        from tvm import ir as tvm_ir
+        from tvm import relax
+
+        if is_call_tir(value):
+            return self._call(variable, value)
+        if _is_projection(value):
+            return self._operands[value.tuple_value][value.index]
+        if isinstance(value, relax.Call) and value.op == tvm_ir.Op.get("relax.reshape"):
+            return self._view(variable, value.args[0])
+        if isinstance(value, relax.Var):
+            return self._operands[value]
+        if _is_constant(value):
+            return value.value.numpy()
+        raise RefusalError(f"TVM lowers it to {str(value).splitlines()[0]}, which is no kernel")
+
+    def _call(self, variable: Any, value: Any) -> str | tuple[str, ...]:
+        name = value.args[0].name_hint
+        function = schedule(self._fused.module[value.args[0]], self._target)
+        several = not hasattr(variable.ty, "shape")
+        types = (
+            [type_of_expression(_Typed(field)) for field in variable.ty.fields]
+            if several
+            else [type_of_expression(variable)]
+        )
+        keys = [(variable, i) for i in range(len(types))] if several else [variable]
+        outputs = tuple(self._name(key) for key in keys)
+        inputs = tuple(self._operand(a) for a in value.args[1].fields)
+        self._add(function, inputs, outputs, types, self._fused.nodes.get(name, ()))
+        return outputs if several else outputs[0]
+
+    def _view(self, variable: Any, source: Any) -> str:
+        name = self._name(variable)
+        self._add(None, (self._operand(source),), (name,), [type_of_expression(variable)], ())
+        return name
+
+    def _return(self, fields: Sequence[Any]) -> None:
+        """Graph outputs that no call writes: constants are copied, the rest are views."""
+        written = {name for call in self._calls for name in call.outputs}
+        for value, field in zip(self._graph.outputs, fields, strict=True):
+            if value.name in written:
+                continue
+            kind = type_of_expression(field)
+            operand = self._operand(field)
+            function = copy_function(kind) if isinstance(operand, np.ndarray) else None
+            self._add(function, (operand,), (str(value.name),), [kind], ())
+
+    def _add(
+        self,
+        function: Any | None,
+        inputs: tuple[Operand, ...],
+        outputs: tuple[str, ...],
+        types: Sequence[TensorType],
+        nodes: tuple[str, ...],
+    ) -> None:
+        shapes = tuple(t.shape for t in types)
+        dtypes = tuple(t.dtype for t in types)
+        self._calls.append(TailCall(function, inputs, outputs, shapes, dtypes, nodes))
+
+    def _operand(self, expression: Any) -> Operand:
+        if _is_constant(expression):
+            return expression.value.numpy()
+        operand = self._operands[expression]
+        if isinstance(operand, tuple):
+            raise RefusalError("TVM passes a tuple between kernels")
+        return operand
+
+    def _name(self, key: Any) -> str:
+        fresh = f"{self._graph.outputs[0].name}.{len(self._calls)}.{len(self._names)}"
+        return self._names.setdefault(key, fresh)
+
+
+class _Typed:
+    """Gives a bare Relax type the interface of an expression."""
+
+    def __init__(self, kind: Any) -> None:
+        self.ty = kind
+
+
+def _root(bindings: Sequence[Any], variable: Any) -> Any:
+    """The variable that holds the answer's tuple, through plain renamings."""
+    from tvm import relax
+
+    sources = {b.var: b.value for b in bindings if isinstance(b.value, relax.Var)}
+    while variable in sources:
+        variable = sources[variable]
+    return variable
+
+
+def _is_projection(value: Any) -> bool:
+    from tvm import relax
+
+    return isinstance(value, relax.TupleGetItem)
+
+
+def _is_constant(value: Any) -> bool:
+    from tvm.ir import GenericConst
+
+    return isinstance(value, GenericConst)
