@@ -19,6 +19,7 @@ from offramp.compiler.frontends.onnx_load import load
 from offramp.compiler.frontends.onnx_static import infer_static
 from offramp.compiler.ir import Program
 from offramp.compiler.ir.draft import close
+from offramp.compiler.ir.verifier import verify
 
 
 def from_onnx(source: Any, *, name: str | None = None, batched: bool | None = None) -> Program:
@@ -46,7 +47,9 @@ def from_onnx(source: Any, *, name: str | None = None, batched: bool | None = No
     outputs = tuple(str(value.name) for value in model.graph.outputs)
     _remove_unused(model)
     blocks = close(read_branches(model.graph), opset_imports)
-    return Program(identifier(found), blocks, outputs, opset_imports, batch.batched)
+    program = Program(identifier(found), blocks, outputs, opset_imports, batch.batched)
+    verify(program)
+    return program
 
 
 def identifier(name: str) -> str:
@@ -67,7 +70,7 @@ def _to_ir(proto: Any) -> ir.Model:
     checks.check_graph(proto.graph, version)
     _check_schema(proto)
     proto = _convert(proto, version)
-    model = ir.from_proto(proto)
+    model = ir.serde.deserialize_model(proto)
     model.graph.opset_imports.pop("ai.onnx", None)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.NameFixPass()(model)
@@ -95,8 +98,8 @@ def _convert(proto: Any, version: int) -> Any:
         return onnx.version_converter.convert_version(proto, goal)
     except Exception as error:
         raise UserError(
-            f"the model uses ONNX opset {version} and cannot be converted to {goal} ({error}): export "
-            f"it with an opset from {checks.OLDEST_OPSET} to {checks.NEWEST_OPSET}"
+            f"the model uses ONNX opset {version} and cannot be converted to {goal} ({error}): "
+            f"export it with an opset from {checks.OLDEST_OPSET} to {checks.NEWEST_OPSET}"
         ) from error
 
 

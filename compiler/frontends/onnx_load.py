@@ -46,7 +46,8 @@ def load(source: Any, name: str | None) -> tuple[Any, str]:
         name = name or path.stem
     else:
         raise UserError(
-            f"cannot read a model from {type(source).__name__}: expected a path, bytes or a ModelProto"
+            f"cannot read a model from {type(source).__name__}: expected a path, bytes or a "
+            "ModelProto"
         )
     for tensor in tensors(model.graph, model.functions):
         _check_declared(tensor)
@@ -186,8 +187,8 @@ def _embed(tensor: Any, folder: Path | None) -> None:
     available = path.stat().st_size
     if length != size or offset < 0 or offset + length > available:
         raise UserError(
-            f"tensor {tensor.name!r} needs {size} bytes at offset {offset} of {location!r}, which has "
-            f"{available} bytes (declared length {length}): the data file does not fit the model"
+            f"tensor {tensor.name!r} needs {size} bytes at offset {offset} of {location!r}, which "
+            f"has {available} bytes (declared length {length}): the files do not fit"
         )
     with path.open("rb") as file:
         file.seek(offset)
@@ -206,8 +207,8 @@ def _inside(tensor: str, location: str, folder: Path | None) -> Path:
     path = (root / location).resolve()
     if not location or Path(location).is_absolute() or not path.is_relative_to(root):
         raise UserError(
-            f"tensor {tensor!r} wants its data from {location!r}, outside the model's folder {root}: "
-            "external data is read only from inside it"
+            f"tensor {tensor!r} wants its data from {location!r}, outside the model's folder "
+            f"{root}: external data is read only from inside it"
         )
     if not path.is_file():
         raise UserError(

@@ -7,6 +7,7 @@ from typing import Any
 import onnx_ir as ir
 
 from offramp.compiler.errors import UnsupportedError, UserError
+from offramp.compiler.ir.program import Block
 
 DATA_ELEMENTS = 1024
 """Constants up to this size are shown to shape inference (targets of Reshape, axes, pads, ...)."""
@@ -36,7 +37,7 @@ def infer_node(node: ir.Node, opset_imports: dict[str, int]) -> None:
             schema,
             ir.to_proto(node),
             {str(value.name): _type_proto(value) for value in inputs},
-            {str(v.name): ir.to_proto(v.const_value) for v in inputs if _is_small(v)},
+            {str(v.name): ir.to_proto(t) for v in inputs if (t := _small_constant(v))},
             opset_imports=imports,
         )
     except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
@@ -48,6 +49,17 @@ def infer_node(node: ir.Node, opset_imports: dict[str, int]) -> None:
         if output.name and output.name in inferred:
             _adopt(node, output, inferred[output.name])
         require_static(node, output)
+
+
+def infer_block(block: Block, opset_imports: dict[str, int]) -> None:
+    """Set types and shapes of all values of `block` from its parameters and initializers.
+
+    Raises:
+        UserError: a node does not accept its inputs.
+        UnsupportedError: an output is no tensor, or its shape depends on data.
+    """
+    for node in block.graph:
+        infer_node(node, opset_imports)
 
 
 def require_static(node: ir.Node, output: ir.Value) -> None:
@@ -65,8 +77,8 @@ def require_static(node: ir.Node, output: ir.Value) -> None:
         )
     if output.shape is None or not output.shape.is_static():
         raise UnsupportedError(
-            f"{describe(node)} has output {output.name!r} of shape {output.shape}, which depends on "
-            "data: offramp compiles static shapes only"
+            f"{describe(node)} has output {output.name!r} of shape {output.shape}, which depends "
+            "on data: offramp compiles static shapes only"
         )
 
 
@@ -83,9 +95,9 @@ def _adopt(node: ir.Node, output: ir.Value, proto: Any) -> None:
     output.shape = found
 
 
-def _is_small(value: ir.Value) -> bool:
+def _small_constant(value: ir.Value) -> ir.TensorProtocol | None:
     tensor = value.const_value
-    return tensor is not None and tensor.size <= DATA_ELEMENTS
+    return tensor if tensor is not None and tensor.size <= DATA_ELEMENTS else None
 
 
 def _type_proto(value: ir.Value) -> Any:

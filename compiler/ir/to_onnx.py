@@ -188,34 +188,29 @@ class _Writer:
     ) -> list[ir.Value]:
         join = self._joins[block.name]
         marks = _marks(block, form.SWITCH, end.cases) | {form.JOIN: join}
-        index = operands[end.index]
-        outputs = self._cases(block, end.cases, 0, index, operands, scope, marks)
+        scopes = [scope]
+        for _ in end.cases[2:]:
+            scopes.append(Scope(scopes[-1]))
+        rest = self._arm(block, end.cases[-1], operands, scopes[-1], join)
+        outputs: list[ir.Value] = []
+        for number in reversed(range(len(end.cases) - 1)):
+            inner = scopes[number]
+            role = marks if number == 0 else _marks(block, form.CASE)
+            chosen = self._at_most(operands[end.index], number, inner, role)
+            then = self._arm(block, end.cases[number], operands, inner, join)
+            outputs = inner.fork(chosen, then, rest, role)
+            rest = inner.graph(f"{block.name}_rest", [], outputs) if number else rest
         self._capture(outputs, end.cases, operands)
         return self._as_parameters(outputs, join)
 
-    def _cases(
-        self,
-        block: Block,
-        cases: tuple[Successor, ...],
-        number: int,
-        index: ir.Value,
-        operands: list[ir.Value],
-        scope: Scope,
-        marks: dict[str, str],
-    ) -> list[ir.Value]:
-        """`If(index <= number) cases[number] else` the rest, so that indices are clamped."""
-        join = self._joins[block.name]
-        limit = scope.scalar(number, _dtype(index), f"{block.name}_case")
+    def _at_most(
+        self, index: ir.Value, number: int, scope: Scope, marks: dict[str, str]
+    ) -> ir.Value:
+        """`index <= number`: nested from case 0 on, so that indices are clamped to the cases."""
+        limit = scope.scalar(number, _dtype(index), "case")
         chosen = scope.node("LessOrEqual", [index, limit], marks)
-        then = self._arm(block, cases[number], operands, scope, join)
-        if number == len(cases) - 2:
-            rest = self._arm(block, cases[-1], operands, scope, join)
-        else:
-            inner = Scope(scope)
-            further = _marks(block, form.CASE)
-            results = self._cases(block, cases, number + 1, index, operands, inner, further)
-            rest = inner.graph(f"{block.name}_rest", [], results)
-        return scope.fork(chosen, then, rest, marks)
+        chosen.dtype = ir.DataType.BOOL
+        return chosen
 
     def _arm(
         self,
