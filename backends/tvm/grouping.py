@@ -1,0 +1,232 @@
+"""Cut a block's graph into kernels, views and tails, in an order that can run.
+
+A kernel is an anchor with the elementwise operators that follow it; where two anchors could take
+the same residual sum, the later one does, so that the earlier one's result is the operand that is
+accumulated in place. Views move no data. What is left forms tails, compiled by TVM's own path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from offramp.backends.tvm import anchors
+from offramp.backends.tvm.epilogue import BINARY, Operand, Step
+from offramp.passes.layout import rules
+
+_HIGHEST = float(np.finfo(np.float32).max)
+
+
+@dataclass
+class Kernel:
+    """An anchor with its epilogue. operands: of the steps that have one, in order."""
+
+    anchor: anchors.Anchor
+    result: ir.Value
+    nodes: list[ir.Node]
+    steps: list[Step] = field(default_factory=list)
+    operands: list[ir.Value] = field(default_factory=list)
+
+    @property
+    def inputs(self) -> list[ir.Value]:
+        """Values that must exist before."""
+        return [self.anchor.source, *self.operands]
+
+
+@dataclass(frozen=True)
+class View:
+    """`result` has the bytes of `source`."""
+
+    source: ir.Value
+    result: ir.Value
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Nodes compiled together by TVM's own path."""
+
+    nodes: tuple[ir.Node, ...]
+
+
+Group = Kernel | View | Tail
+
+_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+
+
+def group(graph: ir.Graph) -> list[Group]:
+    """The kernels, views and tails of a graph, in execution order."""
+    owners = _kernels(graph)
+    schedule = _Schedule()
+    for node in graph:
+        kernel = owners.get(node)
+        if kernel is None:
+            if is_view(node):
+                schedule.view(node)
+            else:
+                schedule.tail(node)
+        elif node is kernel.nodes[-1]:
+            schedule.kernel(kernel)
+    schedule.flush()
+    return schedule.groups
+
+
+def is_view(node: ir.Node) -> bool:
+    """Whether the output of `node` has the bytes of its first input."""
+    source = node.inputs[0] if node.inputs else None
+    if node.domain != "" or source is None:
+        return False
+    if node.op_type == "Transpose" and "perm" in node.attributes:
+        permutation = tuple(node.attributes["perm"].as_ints())
+        return rules.moves_no_data(rules.static_shape(source), permutation)
+    return node.op_type in _VIEWS
+
+
+def _kernels(graph: ir.Graph) -> dict[ir.Node, Kernel]:
+    """The kernel of every node that belongs to one."""
+    order = {node: position for position, node in enumerate(graph)}
+    owners: dict[ir.Node, Kernel] = {}
+    for node in reversed(list(graph)):
+        anchor = None if node in owners else anchors.match(node)
+        if anchor is None or any(n in owners for n in anchor.nodes):
+            continue
+        kernel = Kernel(anchor, anchor.result, list(anchor.nodes))
+        while _absorb(kernel, owners):
+            continue
+        kernel.nodes.sort(key=lambda n: order[n])
+        owners.update(dict.fromkeys(kernel.nodes, kernel))
+    return owners
+
+
+def _absorb(kernel: Kernel, owners: dict[ir.Node, Kernel]) -> bool:
+    """Extend the epilogue by the only consumer of the result, if it is elementwise."""
+    users = kernel.result.consumers()
+    if kernel.result.is_graph_output() or any(user in owners for user in users):
+        return False
+    if _absorb_silu(kernel, list(users)):
+        return True
+    if len(users) != 1 or users[0].domain != "":
+        return False
+    user = users[0]
+    step = _unary(user)
+    if step is not None:
+        _extend(kernel, [user], step)
+        return True
+    return user.op_type in BINARY and _absorb_binary(kernel, user)
+
+
+def _extend(kernel: Kernel, nodes: Iterable[ir.Node], step: Step) -> None:
+    kernel.nodes.extend(nodes)
+    kernel.steps.append(step)
+    kernel.result = kernel.nodes[-1].outputs[0]
+
+
+def _absorb_silu(kernel: Kernel, users: list[ir.Node]) -> bool:
+    """`v * sigmoid(v)`."""
+    if sorted(user.op_type for user in users) != ["Mul", "Sigmoid"]:
+        return False
+    product, gate = sorted(users, key=lambda user: user.op_type)
+    scores = gate.outputs[0]
+    if set(product.inputs) != {kernel.result, scores}:
+        return False
+    if len(scores.uses()) != 1 or scores.is_graph_output():
+        return False
+    _extend(kernel, [gate, product], Step("Silu"))
+    return True
+
+
+def _unary(node: ir.Node) -> Step | None:
+    """The step of an elementwise operator with constant parameters."""
+    if node.op_type in ("Relu", "Sigmoid", "HardSwish", "Tanh"):
+        return Step(node.op_type)
+    if node.op_type == "LeakyRelu":
+        return Step("LeakyRelu", (_attribute(node, "alpha", 0.01),))
+    if node.op_type == "HardSigmoid":
+        return Step("HardSigmoid", (_attribute(node, "alpha", 0.2), _attribute(node, "beta", 0.5)))
+    if node.op_type == "Clip":
+        return _clip(node)
+    return None
+
+
+def _clip(node: ir.Node) -> Step | None:
+    bounds = [_attribute(node, "min", -_HIGHEST), _attribute(node, "max", _HIGHEST)]
+    for position, value in enumerate(node.inputs[1:]):
+        if value is not None:
+            data = anchors.constant(value)
+            if data is None or data.size != 1:
+                return None
+            bounds[position] = float(data.reshape(()))
+    return Step("Clip", tuple(np.clip(bounds, -_HIGHEST, _HIGHEST).tolist()))
+
+
+def _attribute(node: ir.Node, name: str, default: float) -> float:
+    return node.attributes[name].as_float() if name in node.attributes else default
+
+
+def _absorb_binary(kernel: Kernel, node: ir.Node) -> bool:
+    """A sum, product, ... with a constant, one value per channel, or an equal-shaped tensor."""
+    left, right = node.inputs
+    result = kernel.result
+    other = right if left is result else left
+    shape = rules.static_shape(result)
+    if other is None or other is result or rules.static_shape(node.outputs[0]) != shape:
+        return False
+    is_reversed = left is not result and node.op_type in ("Sub", "Div")
+    data = anchors.constant(other)
+    if data is not None and data.size == 1:
+        values = (float(data.reshape(())),)
+        _extend(kernel, [node], Step(node.op_type, values, Operand.CONSTANT, is_reversed))
+        return True
+    if data is not None and data.shape and data.size == data.shape[-1] == kernel.anchor.filters:
+        operand = Operand.CHANNEL
+    elif rules.static_shape(other) == shape:
+        operand = Operand.TENSOR
+    else:
+        return False
+    _extend(kernel, [node], Step(node.op_type, (), operand, is_reversed))
+    kernel.operands.append(other)
+    return True
+
+
+class _Schedule:
+    """Orders groups; a tail stays open until somebody needs what it computes."""
+
+    def __init__(self) -> None:
+        self.groups: list[Group] = []
+        self._open: list[ir.Node] = []
+
+    def kernel(self, kernel: Kernel) -> None:
+        """Run a kernel, after the open tail if it reads from it."""
+        if self._reads_open(kernel.inputs):
+            self.flush()
+        self.groups.append(kernel)
+
+    def tail(self, node: ir.Node) -> None:
+        """Add a node to the open tail."""
+        self._open.append(node)
+
+    def view(self, node: ir.Node) -> None:
+        """Add a view: inside the open tail if it reads from it."""
+        source = node.inputs[0]
+        if source is not None and self._reads_open([source]):
+            self._open.append(node)
+        elif source is not None:
+            self.groups.append(View(source, node.outputs[0]))
+
+    def flush(self) -> None:
+        """Close the open tail; views at its end are views of its results."""
+        views: list[View] = []
+        while self._open and is_view(self._open[-1]):
+            node = self._open.pop()
+            source = node.inputs[0]
+            if source is not None:
+                views.append(View(source, node.outputs[0]))
+        if self._open:
+            self.groups.append(Tail(tuple(self._open)))
+        self.groups.extend(reversed(views))
+        self._open = []
+
+    def _reads_open(self, values: Iterable[ir.Value]) -> bool:
+        return any(value.producer() in self._open for value in values)

@@ -1,0 +1,122 @@
+"""Choose the template, its register tile and its packed constants for a kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from offramp.backends.tvm.anchors import Weights
+from offramp.backends.tvm.epilogue import Operand, Step
+from offramp.backends.tvm.grouping import Kernel
+from offramp.backends.tvm.schedules import matrix_tile, row_tile
+from offramp.backends.tvm.templates import channelwise, conv
+from offramp.backends.tvm.templates.channelwise import Channelwise
+from offramp.backends.tvm.templates.conv import Conv
+from offramp.compiler.targets import Target
+
+Spec = Conv | Channelwise
+Argument = ir.Value | npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A kernel ready to build. arguments: in order, without the output, which comes last."""
+
+    spec: Spec
+    kind: str
+    arguments: tuple[Argument, ...]
+    residuals: tuple[int, ...]
+    """Positions of the arguments that the output may overwrite."""
+
+    def build(self) -> Any:
+        """The TIR function."""
+        if isinstance(self.spec, Conv):
+            return conv.build(self.spec)
+        return channelwise.build(self.spec)
+
+
+def select(kernel: Kernel, target: Target) -> Selection:
+    """The template instance that computes `kernel` on `target`."""
+    kernel = _merged_bias(kernel)
+    anchor = kernel.anchor
+    constants: list[Weights] = []
+    if anchor.reduction is None:
+        spec: Spec = _conv(kernel, target)
+        kind = "dense" if anchor.nodes[0].op_type in ("MatMul", "Gemm") else "conv"
+    else:
+        spec = _channelwise(kernel, target)
+        kind = anchor.reduction.value
+    if anchor.weights is not None:
+        constants.append(_packed(spec, anchor.weights))
+    if anchor.bias is not None:
+        constants.append(anchor.bias)
+    arguments: list[Argument] = [anchor.source, *constants, *map(_constant, kernel.operands)]
+    first = len(arguments) - len(kernel.operands)
+    steps = [step for step in kernel.steps if step.has_argument]
+    residuals = [first + i for i, s in enumerate(steps) if s.operand is Operand.TENSOR]
+    return Selection(spec, kind, tuple(arguments), tuple(residuals))
+
+
+def _constant(value: ir.Value) -> Argument:
+    return value if value.const_value is None else value.const_value.numpy()
+
+
+def _merged_bias(kernel: Kernel) -> Kernel:
+    """A sum with one value per channel that comes first is the bias."""
+    anchor, steps = kernel.anchor, kernel.steps
+    if not steps or anchor.weights is None or steps[0] != Step("Add", (), Operand.CHANNEL):
+        return kernel
+    first = kernel.operands[0].const_value
+    if first is None:
+        return kernel
+    bias = np.asarray(first.numpy(), np.float32).reshape(-1)
+    bias = bias if anchor.bias is None else bias + anchor.bias
+    return replace(
+        kernel,
+        anchor=replace(anchor, bias=bias),
+        steps=steps[1:],
+        operands=kernel.operands[1:],
+    )
+
+
+def _packed(spec: Spec, weights: Weights) -> Weights:
+    if isinstance(spec, Conv):
+        return conv.pack_weights(spec, weights)
+    return channelwise.pack_weights(weights)
+
+
+def _conv(kernel: Kernel, target: Target) -> Conv:
+    anchor = kernel.anchor
+    window = anchor.window.flattened()
+    lanes = target.vector_lanes
+    width = anchor.filters // anchor.groups
+    depth = window.taps * anchor.channels // anchor.groups
+    return Conv(
+        window=window,
+        channels=anchor.channels,
+        filters=anchor.filters,
+        groups=anchor.groups,
+        bias=anchor.bias is not None,
+        epilogue=tuple(kernel.steps),
+        lanes=lanes,
+        tile=matrix_tile(target, window.columns.out, -(-width // lanes), depth),
+    )
+
+
+def _channelwise(kernel: Kernel, target: Target) -> Channelwise:
+    anchor = kernel.anchor
+    if anchor.reduction is None:
+        raise ValueError("a channelwise kernel needs a reduction")
+    return Channelwise(
+        window=anchor.window,
+        channels=anchor.channels,
+        reduction=anchor.reduction,
+        bias=anchor.bias is not None,
+        epilogue=tuple(kernel.steps),
+        lanes=target.vector_lanes,
+        pixels=row_tile(target, anchor.window.columns),
+    )

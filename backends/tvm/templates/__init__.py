@@ -1,0 +1,1 @@
+"""Kernel templates: one TIR function a structure, tiled for the registers of the target."""

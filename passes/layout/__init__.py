@@ -1,0 +1,1 @@
+"""Memory layouts: which axis of an activation is innermost."""
