@@ -70,7 +70,7 @@ class ProgramModule(nn.Module):
         for name, block in self.program.blocks.items():
             arrival = arrivals.pop(name)
             operands = self.graphs[name].forward(*arrival.arguments)
-            answer = _answer(block, operands, arrival.mask)
+            answer = _answer(block, operands, arrival.mask, self.program.batched)
             if answer is not None:
                 answers.append(answer)
             for successor, taken in _ways(block, operands, self.program.batched):
@@ -91,7 +91,9 @@ class ProgramModule(nn.Module):
         return replace(self.program, blocks=blocks)
 
 
-def _answer(block: Block, operands: tuple[Tensor, ...], reached: Tensor | None) -> Answer | None:
+def _answer(
+    block: Block, operands: tuple[Tensor, ...], reached: Tensor | None, batched: bool
+) -> Answer | None:
     terminator = block.terminator
     if isinstance(terminator, Exit):
         score: int | None = terminator.score
@@ -100,7 +102,8 @@ def _answer(block: Block, operands: tuple[Tensor, ...], reached: Tensor | None) 
     else:
         return None
     values = tuple(operands[position] for position in terminator.values)
-    return Answer(block.name, values, None if score is None else operands[score], reached)
+    certainty = None if score is None else _per_sample(operands[score], batched)
+    return Answer(block.name, values, certainty, reached)
 
 
 def _ways(

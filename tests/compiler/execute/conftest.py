@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,8 @@ def check(
     inputs = tuple(None if x is None else np.asarray(x) for x in inputs)
     model = single_node(op_type, inputs, constants, outputs, attributes)
     given = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
-    expected = InferenceSession(model.SerializeToString()).run(None, given)
+    session = cast("Any", InferenceSession(model.SerializeToString()))
+    expected: list[npt.NDArray[Any]] = session.run(None, given)
     module = GraphModule(ir.from_proto(model).graph, batched=False)
     with torch.no_grad():
         found = module(*(torch.from_numpy(x) for x in given.values()))
