@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnx.parser
@@ -38,7 +37,8 @@ def tiny() -> ir.Model:
     for name, shape in (("kernel", (6, 3, 1, 1)), ("bias", (6,)), ("dense", (96, 2))):
         array = rng.standard_normal(shape).astype(np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    return cast("ir.Model", ir.from_proto(model))
+    parsed: ir.Model = ir.from_proto(model)
+    return parsed
 
 
 def images(count: int) -> np.ndarray:

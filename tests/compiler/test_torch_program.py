@@ -21,7 +21,8 @@ SHARED_WEIGHT = ir.tensor(np.array([[1.0, -2.0], [0.5, 3.0]], np.float32), name=
 def graph(text: str) -> ir.Graph:
     """The graph of `name (inputs) => (outputs) { nodes }`; an initializer `w` is shared."""
     proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> {text}')
-    parsed = cast("ir.Model", ir.from_proto(proto)).graph
+    model: ir.Model = ir.from_proto(proto)
+    parsed = model.graph
     if "w" in parsed.initializers:
         parsed.initializers["w"].const_value = SHARED_WEIGHT
     return parsed
@@ -88,7 +89,7 @@ def test_a_tensor_of_several_blocks_is_one_parameter_and_stays_shared() -> None:
     module = ProgramModule(two_exits())
     (weight,) = module.parameters()
     answers = module(torch.from_numpy(samples()))
-    torch.stack([answer.values[0] for answer in answers]).sum().backward()
+    torch.autograd.backward(torch.stack([answer.values[0] for answer in answers]).sum())
     assert weight.grad is not None
     with torch.no_grad():
         weight.add_(1)
