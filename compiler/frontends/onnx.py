@@ -5,20 +5,35 @@ One path for straight-line models, models with `If` nested to any depth, and wha
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+from onnx_ir.passes.common import (
+    LiftConstantsToInitializersPass,
+    NameFixPass,
+    RemoveUnusedNodesPass,
+)
 
 from offramp.compiler.errors import UserError
 from offramp.compiler.frontends import onnx_checks as checks
 from offramp.compiler.frontends.onnx_batch import set_batch_to_one
 from offramp.compiler.frontends.onnx_control import read_branches
 from offramp.compiler.frontends.onnx_load import load
+from offramp.compiler.frontends.onnx_marked import (
+    NotWrittenByUs,
+    is_marked,
+    output_count,
+    read_marked,
+)
 from offramp.compiler.frontends.onnx_static import infer_static
 from offramp.compiler.ir import Program
-from offramp.compiler.ir.draft import close
+from offramp.compiler.ir import onnx_form as form
+from offramp.compiler.ir.draft import Draft, close
 from offramp.compiler.ir.verifier import verify
 
 
@@ -41,13 +56,42 @@ def from_onnx(source: Any, *, name: str | None = None, batched: bool | None = No
     """
     proto, found = load(source, name)
     model = _to_ir(proto)
+    model.graph.name = identifier(found)
+    if is_marked(model.graph):
+        with contextlib.suppress(NotWrittenByUs):
+            return _read_back(model, batched)
+    return _read_plain(model, batched)
+
+
+def _read_back(model: ir.Model, batched: bool | None) -> Program:
+    """The Program that `to_onnx` wrote, structure and annotations included."""
+    if batched is None:
+        batched = json.loads(model.metadata_props[form.BATCHED])
+    set_batch_to_one(model, batched)
+    infer_static(model, fold=False)
+    outputs = model.graph.outputs[: output_count(model.graph)]
+    program = _program(model, read_marked(model.graph), outputs, batched)
+    for block in program.blocks.values():
+        for node in block.graph:
+            form.strip(node.metadata_props)
+    return program
+
+
+def _read_plain(model: ir.Model, batched: bool | None) -> Program:
+    """Straight-line models, and `If`s as Branches."""
     batch = set_batch_to_one(model, batched)
     infer_static(model)
+    RemoveUnusedNodesPass()(model)
+    return _program(model, read_branches(model.graph), model.graph.outputs, batch.batched)
+
+
+def _program(
+    model: ir.Model, drafts: list[Draft], outputs: Sequence[ir.Value], batched: bool
+) -> Program:
     opset_imports = dict(model.graph.opset_imports)
-    outputs = tuple(str(value.name) for value in model.graph.outputs)
-    _remove_unused(model)
-    blocks = close(read_branches(model.graph), opset_imports)
-    program = Program(identifier(found), blocks, outputs, opset_imports, batch.batched)
+    names = tuple(str(value.name) for value in outputs)
+    blocks = close(drafts, opset_imports)
+    program = Program(str(model.graph.name), blocks, names, opset_imports, batched)
     verify(program)
     return program
 
@@ -61,7 +105,6 @@ def identifier(name: str) -> str:
 def _to_ir(proto: Any) -> ir.Model:
     """Checked, converted to a known opset, functions inlined, constants lifted, names unique."""
     import onnx
-    from onnx_ir.passes import common
 
     checks.check_functions(proto)
     if proto.functions:
@@ -72,8 +115,8 @@ def _to_ir(proto: Any) -> ir.Model:
     proto = _convert(proto, version)
     model = ir.serde.deserialize_model(proto)
     model.graph.opset_imports.pop("ai.onnx", None)
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    common.NameFixPass()(model)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    NameFixPass()(model)
     return model
 
 
@@ -101,9 +144,3 @@ def _convert(proto: Any, version: int) -> Any:
             f"the model uses ONNX opset {version} and cannot be converted to {goal} ({error}): "
             f"export it with an opset from {checks.OLDEST_OPSET} to {checks.NEWEST_OPSET}"
         ) from error
-
-
-def _remove_unused(model: ir.Model) -> None:
-    from onnx_ir.passes import common
-
-    common.RemoveUnusedNodesPass()(model)

@@ -89,7 +89,7 @@ def _live_in(drafts: list[Draft]) -> dict[str, list[ir.Value]]:
 
 def _block(draft: Draft, live: dict[str, list[ir.Value]], opset_imports: dict[str, int]) -> Block:
     parameters = [*draft.bound, *live[draft.name]]
-    mapping = {value: clone_value(value) for value in parameters}
+    mapping = {value: _parameter(value) for value in parameters}
     inputs = [mapping[value] for value in parameters]
     passed = [[*edge.values, *live[edge.block]] for edge in draft.edges]
     operands = [*draft.operands, *(value for values in passed for value in values)]
@@ -105,6 +105,12 @@ def _block(draft: Draft, live: dict[str, list[ir.Value]], opset_imports: dict[st
         opset_imports=dict(opset_imports),
     )
     return Block(draft.name, graph, _terminator(draft, passed), draft.annotations)
+
+
+def _parameter(value: ir.Value) -> ir.Value:
+    parameter = clone_value(value)
+    parameter.const_value = None
+    return parameter
 
 
 def _own_constants(

@@ -40,6 +40,9 @@ ANSWER = "answer"
 CONFIDENCE = "confidence"
 """The node that reads the confidence operand of a Return."""
 
+BATCHED = "offramp.batched"
+"""Of the model: "true" or "false", whether the inputs' leading axis counts samples."""
+
 EXIT_INDEX_OUTPUT = "exit_index"
 CONFIDENCE_OUTPUT = "confidence"
 
@@ -56,3 +59,9 @@ def annotations_to_json(annotations: Annotations) -> str:
 def annotations_from_json(text: str) -> Annotations:
     """Read what `annotations_to_json` wrote."""
     return Annotations(**json.loads(text)) if text else Annotations()
+
+
+def strip(metadata: dict[str, str]) -> None:
+    """Remove every entry that this page defines."""
+    for key in [key for key in metadata if key.startswith("offramp.")]:
+        del metadata[key]

@@ -59,7 +59,8 @@ def to_model(program: Program, *, loop: bool = False) -> ir.Model:
 
     writer = _Writer(program)
     graph = writer.write_loop() if loop else writer.write()
-    model = ir.Model(graph, ir_version=IR_VERSION, producer_name="offramp")
+    facts = {form.BATCHED: json.dumps(program.batched)}
+    model = ir.Model(graph, ir_version=IR_VERSION, producer_name="offramp", metadata_props=facts)
     NameFixPass()(model)
     writer.record_arguments()
     return model
