@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +63,7 @@ def _is_float(value: ir.Value) -> bool:
     return value.dtype == ir.DataType.FLOAT
 
 
-def constant(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     """The contents of an initializer, or None."""
     tensor = None if value is None else value.const_value
     return None if tensor is None else tensor.numpy()
@@ -73,7 +74,7 @@ def _match_dense(node: ir.Node) -> Anchor | None:
     shape = rules.static_shape(source) if source is not None else ()
     if source is None or source.const_value is not None or weights is None or weights.ndim != 2:
         return None
-    bias: npt.NDArray[np.generic] | None = None
+    bias: npt.NDArray[Any] | None = None
     if node.op_type == "Gemm":
         if _integer(node, "transA", 0):
             return None

@@ -101,20 +101,19 @@ def parameters(
     ]
 
 
-def apply(
-    epilogue: Epilogue,
-    value: Expr,
-    lanes: int,
-    arguments: Sequence[Array],
-    position: Expr,
-    channel: Expr,
-) -> Expr:
-    """The epilogue of one output element (`lanes` consecutive channels).
+@dataclass(frozen=True)
+class Place:
+    """Where a value goes: `lanes` output elements from `index` on, of channels from `channel` on."""
 
-    arguments: the arrays of the steps that have one, in order. position: index of the element in
-    the output. channel: index of its (first) channel.
-    """
-    remaining = iter(arguments)
+    index: Expr
+    channel: Expr
+    lanes: int
+
+
+def apply(epilogue: Epilogue, value: Expr, operands: Sequence[Array], place: Place) -> Expr:
+    """The epilogue of `place.lanes` output elements; `operands` belong to its steps, in order."""
+    remaining = iter(operands)
+    lanes = place.lanes
     for step in epilogue:
         if step.operand is Operand.NONE:
             value = _UNARY[step.op](value, lanes, *step.values)
@@ -122,7 +121,7 @@ def apply(
         if step.operand is Operand.CONSTANT:
             other = constant(step.values[0], lanes)
         else:
-            index = position if step.operand is Operand.TENSOR else channel
+            index = place.index if step.operand is Operand.TENSOR else place.channel
             other = next(remaining).load(index, lanes)
         pair = (other, value) if step.reversed else (value, other)
         value = _BINARY[step.op](*pair)

@@ -29,7 +29,7 @@ def matrix_tile(target: Target, pixels: int, vectors: int, depth: int) -> Tile:
     row) and one more operand in registers.
     """
     candidates = [
-        (_cost(target, pixels, vectors, height, width, depth), -height * width, height, width)
+        (_cost(target, (pixels, vectors, depth), (height, width)), -height * width, height, width)
         for height in range(1, min(pixels, target.registers) + 1)
         for width in range(1, min(vectors, target.registers) + 1)
         if height * width + min(height, width) + 1 <= target.registers
@@ -38,15 +38,16 @@ def matrix_tile(target: Target, pixels: int, vectors: int, depth: int) -> Tile:
     return Tile(height, width, max(1, min(16, target.max_unrolled // (height * width))))
 
 
-def _cost(target: Target, pixels: int, vectors: int, height: int, width: int, depth: int) -> float:
+def _cost(target: Target, shape: tuple[int, int, int], tile: tuple[int, int]) -> float:
     """What all tiles of the output cost together, in the target's issue slots."""
+    pixels, vectors, depth = shape
     total = 0.0
-    for tile_height, rows in _parts(pixels, height):
-        for tile_width, columns in _parts(vectors, width):
-            fmas = tile_height * tile_width
-            step = fmas + tile_height + tile_width
+    for height, rows in _parts(pixels, tile[0]):
+        for width, columns in _parts(vectors, tile[1]):
+            fmas = height * width
+            step = fmas + height + width
             if target.vector_lanes > 1:
-                step = max(fmas, tile_height + tile_width, target.fma_latency)
+                step = max(fmas, height + width, target.fma_latency)
             total += rows * columns * (step * depth + target.tile_overhead + 2 * fmas)
     return total
 

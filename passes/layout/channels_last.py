@@ -8,7 +8,7 @@ where a network really changes its mind. The result is standard ONNX, and onnxru
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -318,7 +318,11 @@ def _permuted(shape: tuple[int, ...], permutation: tuple[int, ...]) -> tuple[int
     return tuple(shape[axis] for axis in permutation)
 
 
-def _rebuilt(terminator: Terminator, place, forward) -> Terminator:  # type: ignore[no-untyped-def]
+def _rebuilt(
+    terminator: Terminator,
+    place: Callable[[int], int],
+    forward: Callable[[Successor], Successor],
+) -> Terminator:
     """The same terminator over operands put in place anew, in the order of its fields."""
     match terminator:
         case Return(values, confidence):

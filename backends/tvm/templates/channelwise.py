@@ -27,6 +27,8 @@ from offramp.backends.tvm.tir import (
 from offramp.backends.tvm.window import Segment, Tiles, Window, tiles, valid_rows
 
 LOWEST = float(np.finfo(np.float32).min)
+LONGEST_UNROLLED = 8
+"""Taps of a window row up to which the row is unrolled."""
 
 
 class Reduction(Enum):
@@ -81,141 +83,128 @@ def pack_weights(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def build(spec: Channelwise) -> Any:
     """The kernel: input, weights and bias if any, epilogue arguments, output."""
-    return _Builder(spec).build()
+    code = FunctionBuilder()
+    window, channels = spec.window, spec.channels
+    arrays = _Arrays(
+        input=code.pointer("input", window.inputs * channels),
+        weights=code.pointer("weights", window.taps * channels) if spec.has_weights else None,
+        bias=code.pointer("bias", channels) if spec.bias else None,
+        operands=ep.parameters(code, spec.epilogue, window.outputs, channels),
+        output=code.pointer("output", window.outputs * channels),
+    )
+    with code.loop("image", window.batch) as image, code.loop("row", window.rows.out) as row:
+        valid = valid_rows(code, window.rows, row)
+        line = image * window.rows.size + row * window.rows.stride - window.rows.pad
+        position = (image * window.rows.out + row) * window.columns.out
+        for start, vectors, lanes in spec.parts():
+            with code.loop("vector", vectors) as vector:
+                builder = _RowBuilder(
+                    spec, code, arrays, valid, line, start + vector * lanes, lanes
+                )
+                builder.tiles(position)
+    return code.build()
 
 
-class _Builder:
-    def __init__(self, spec: Channelwise) -> None:
-        self.spec = spec
-        self.code = FunctionBuilder()
-        window, channels = spec.window, spec.channels
-        self.input = self.code.pointer("input", window.inputs * channels)
-        self.weights = (
-            self.code.pointer("weights", window.taps * channels) if spec.has_weights else None
-        )
-        self.bias = self.code.pointer("bias", channels) if spec.bias else None
-        self.arguments = ep.parameters(self.code, spec.epilogue, window.outputs, channels)
-        self.output = self.code.pointer("output", window.outputs * channels)
+@dataclass(frozen=True)
+class _Arrays:
+    """The parameters of the function."""
 
-    def build(self) -> Any:
-        code, window = self.code, self.spec.window
-        with code.loop("image", window.batch) as image, code.loop("row", window.rows.out) as row:
-            tap, count = valid_rows(code, window.rows, row)
-            for start, vectors, lanes in self.spec.parts():
-                with code.loop("vector", vectors) as vector:
-                    channel = start + vector * lanes
-                    for group in tiles(window.columns, self.spec.pixels):
-                        with code.loop("tile", group.count) as index:
-                            column = group.start + index * group.width
-                            self._tile(image, row, column, tap, count, group, channel, lanes)
-        return code.build()
+    input: Array
+    weights: Array | None
+    bias: Array | None
+    operands: list[Array]
+    output: Array
 
-    def _tile(
-        self,
-        image: Expr,
-        row: Expr,
-        column: Expr,
-        tap: Expr,
-        count: Expr,
-        group: Tiles,
-        channel: Expr,
-        lanes: int,
-    ) -> None:
-        code, spec = self.code, self.spec
+
+@dataclass(frozen=True)
+class _RowBuilder:
+    """Emits one row of outputs for `lanes` channels from `channel` on.
+
+    valid: first valid window row and how many. line: input row of window row 0.
+    """
+
+    spec: Channelwise
+    code: FunctionBuilder
+    arrays: _Arrays
+    valid: tuple[Expr, Expr]
+    line: Expr
+    channel: Expr
+    lanes: int
+
+    def tiles(self, position: Expr) -> None:
+        """All tiles of the row, whose first output is `position`."""
+        for group in tiles(self.spec.window.columns, self.spec.pixels):
+            with self.code.loop("tile", group.count) as index:
+                column = group.start + index * group.width
+                values = self._accumulate(group, column)
+                self._finish(values, group, position + column)
+
+    def _accumulate(self, group: Tiles, column: Expr) -> Array:
+        """Reduce the valid taps of one tile in registers."""
+        code, spec, bias = self.code, self.spec, self.arrays.bias
         rows, columns = spec.window.rows, spec.window.columns
-        values = code.registers("value", group.width * lanes)
-        initial = self.bias.load(channel, lanes) if self.bias else constant(self._neutral, lanes)
+        values = code.registers("value", group.width * self.lanes)
+        neutral = LOWEST if spec.reduction is Reduction.MAXIMUM else 0.0
+        initial = bias.load(self.channel, self.lanes) if bias else constant(neutral, self.lanes)
         for pixel in range(group.width):
-            code.store(values, pixel * lanes, initial, lanes)
+            code.store(values, pixel * self.lanes, initial, self.lanes)
+        first, count = self.valid
         with code.loop("tap", count) as step:
-            tap_row = tap + step
-            line = image * rows.size + row * rows.stride + tap_row * rows.dilation - rows.pad
-            source = (line * columns.size + column * columns.stride - columns.pad) * spec.channels
+            tap = first + step
+            row = (self.line + tap * rows.dilation) * columns.size
+            source = (row + column * columns.stride - columns.pad) * spec.channels
             for segment in group.segments:
-                self._segment(values, segment, source + channel, tap_row, channel, lanes)
-        scale = self._scales(group, count)
-        position = (image * rows.out + row) * columns.out + column
-        self._finish(values, scale, position, channel, lanes)
+                self._segment(values, segment, source + self.channel, tap)
+        return values
 
-    @property
-    def _neutral(self) -> float:
-        return LOWEST if self.spec.reduction is Reduction.MAXIMUM else 0.0
-
-    def _segment(
-        self,
-        values: Array,
-        segment: Segment,
-        source: Expr,
-        tap_row: Expr,
-        channel: Expr,
-        lanes: int,
-    ) -> None:
+    def _segment(self, values: Array, segment: Segment, source: Expr, tap: Expr) -> None:
         """All taps of one window row; long rows in a loop, short ones unrolled."""
-        if len(segment.taps) > 8 and len(segment.outputs) == 1:
-            with self.code.loop("column_tap", len(segment.taps)) as tap:
-                column_tap = segment.taps.start + tap
-                self._taps(values, segment.outputs, source, tap_row, column_tap, channel, lanes)
+        if len(segment.taps) > LONGEST_UNROLLED and len(segment.outputs) == 1:
+            with self.code.loop("column_tap", len(segment.taps)) as index:
+                column = segment.taps.start + index
+                self._taps(values, segment.outputs, source, (tap, column))
             return
-        for column_tap in segment.taps:
-            self._taps(values, segment.outputs, source, tap_row, column_tap, channel, lanes)
+        for column in segment.taps:
+            self._taps(values, segment.outputs, source, (tap, column))
 
-    def _taps(
-        self,
-        values: Array,
-        outputs: range,
-        source: Expr,
-        tap_row: Expr,
-        column_tap: Expr,
-        channel: Expr,
-        lanes: int,
-    ) -> None:
-        """One tap of every output of the tile."""
-        spec, code = self.spec, self.code
-        columns = spec.window.columns
+    def _taps(self, values: Array, outputs: range, source: Expr, tap: tuple[Expr, Expr]) -> None:
+        """One tap (window row, window column) of every output of the tile."""
+        spec, lanes, columns = self.spec, self.lanes, self.spec.window.columns
         for pixel in outputs:
-            place = pixel * columns.stride + column_tap * columns.dilation
-            item = self.input.load(source + place * spec.channels, lanes)
+            place = pixel * columns.stride + tap[1] * columns.dilation
+            item = self.arrays.input.load(source + place * spec.channels, lanes)
             value = values.load(pixel * lanes, lanes)
-            if self.weights is not None:
-                index = (tap_row * columns.taps + column_tap) * spec.channels + channel
-                weight = self.weights.load(index, lanes)
+            if self.arrays.weights is not None:
+                index = (tap[0] * columns.taps + tap[1]) * spec.channels + self.channel
+                weight = self.arrays.weights.load(index, lanes)
                 value = fused_multiply_add(item, weight, value, lanes)
             elif spec.reduction is Reduction.MAXIMUM:
                 value = tirx.max(value, item)
             else:
                 value = value + item
-            code.store(values, pixel * lanes, value, lanes)
+            self.code.store(values, pixel * lanes, value, lanes)
 
-    def _scales(self, group: Tiles, count: Expr) -> list[Expr | None]:
-        """The factor of every output of a tile: averages divide."""
-        reduction, taps = self.spec.reduction, self.spec.window.taps
-        if reduction is Reduction.AVERAGE_PADDED:
-            return [constant(1.0 / taps)] * group.width
-        if reduction is not Reduction.AVERAGE:
-            return [None] * group.width
-        return [self._reciprocal(group, pixel, count) for pixel in range(group.width)]
-
-    def _reciprocal(self, group: Tiles, pixel: int, count: Expr) -> Expr:
+    def _scale(self, group: Tiles, pixel: int) -> Expr | None:
+        """The factor of one output of a tile: averages divide."""
+        if self.spec.reduction is Reduction.AVERAGE_PADDED:
+            return constant(1.0 / self.spec.window.taps)
+        if self.spec.reduction is not Reduction.AVERAGE:
+            return None
         inside = sum(len(s.taps) for s in group.segments if pixel in s.outputs)
+        count = self.valid[1]
         if isinstance(count, int):
             return constant(1.0 / (inside * count))
         taps = tirx.Cast("float32", count * inside)
         return self.code.bind("scale", constant(1.0) / taps)
 
-    def _finish(
-        self,
-        values: Array,
-        scales: list[Expr | None],
-        position: Expr,
-        channel: Expr,
-        lanes: int,
-    ) -> None:
+    def _finish(self, values: Array, group: Tiles, position: Expr) -> None:
         """Scale, apply the epilogue and store a tile."""
-        spec = self.spec
-        for pixel, scale in enumerate(scales):
-            value = values.load(pixel * lanes, lanes)
+        spec, lanes = self.spec, self.lanes
+        for pixel in range(group.width):
+            value, scale = values.load(pixel * lanes, lanes), self._scale(group, pixel)
             if scale is not None:
                 value = value * splat(scale, lanes)
-            place = (position + pixel) * spec.channels + channel
-            value = ep.apply(spec.epilogue, value, lanes, self.arguments, place, channel)
-            self.code.store(self.output, place, value, lanes)
+            index = (position + pixel) * spec.channels + self.channel
+            place = ep.Place(index, self.channel, lanes)
+            value = ep.apply(spec.epilogue, value, self.arrays.operands, place)
+            self.code.store(self.arrays.output, index, value, lanes)

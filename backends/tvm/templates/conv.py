@@ -60,6 +60,12 @@ class Conv:
         """Multiply-accumulates, taps outside the image included."""
         return self.window.outputs * self.window.taps * self.depth * self.filters
 
+    @property
+    def group_weights(self) -> int:
+        """Packed weights of one group."""
+        filters = sum(block.count * block.padded for block in self.blocks())
+        return filters * self.window.taps * self.depth
+
     def blocks(self) -> Iterator[Block]:
         """Blocks of output channels, as wide as the tile; the last may be narrower."""
         step = self.tile.vectors * self.lanes
@@ -109,172 +115,166 @@ def pack_weights(spec: Conv, weights: npt.NDArray[np.float32]) -> npt.NDArray[np
 
 def build(spec: Conv) -> Any:
     """The kernel: input, weights, bias if any, epilogue arguments, output."""
-    return _Builder(spec).build()
+    code = FunctionBuilder()
+    window = spec.window
+    arrays = _Arrays(
+        input=code.pointer("input", window.inputs * spec.channels),
+        weights=code.pointer("weights", spec.groups * spec.group_weights),
+        bias=code.pointer("bias", spec.filters) if spec.bias else None,
+        operands=ep.parameters(code, spec.epilogue, window.outputs, spec.filters),
+        output=code.pointer("output", window.outputs * spec.filters),
+    )
+    with code.loop("group", spec.groups) as group:
+        done = 0
+        for block in spec.blocks():
+            with code.loop("block", block.count) as index:
+                offset = done + index * block.padded
+                _BlockBuilder(
+                    spec=spec,
+                    code=code,
+                    arrays=arrays,
+                    block=block,
+                    channel=group * spec.depth,
+                    filter=group * spec.width + block.start + index * block.width,
+                    weights=group * spec.group_weights + offset * window.taps * spec.depth,
+                ).images()
+            done += block.count * block.padded
+    return code.build()
 
 
-class _Builder:
-    def __init__(self, spec: Conv) -> None:
-        self.spec = spec
-        self.code = FunctionBuilder()
-        window = spec.window
-        taps = window.taps * spec.depth
-        padded = sum(block.count * block.padded for block in spec.blocks())
-        self.group_weights = padded * taps
-        self.input = self.code.pointer("input", window.inputs * spec.channels)
-        self.weights = self.code.pointer("weights", spec.groups * self.group_weights)
-        self.bias = self.code.pointer("bias", spec.filters) if spec.bias else None
-        self.arguments = ep.parameters(self.code, spec.epilogue, window.outputs, spec.filters)
-        self.output = self.code.pointer("output", window.outputs * spec.filters)
+@dataclass(frozen=True)
+class _Arrays:
+    """The parameters of the function."""
 
-    def build(self) -> Any:
-        spec, code = self.spec, self.code
-        with code.loop("group", spec.groups) as group:
-            done = 0
-            for block in spec.blocks():
-                with code.loop("block", block.count) as index:
-                    taps = spec.window.taps * spec.depth
-                    base = group * self.group_weights + (done + index * block.padded) * taps
-                    first = group * spec.width + block.start + index * block.width
-                    self._images(group * spec.depth, first, base, block)
-                done += block.count * block.padded
-        return code.build()
+    input: Array
+    weights: Array
+    bias: Array | None
+    operands: list[Array]
+    output: Array
 
-    def _images(self, channel: Expr, first: Expr, base: Expr, block: Block) -> None:
-        """All outputs of one block of channels."""
+
+@dataclass(frozen=True)
+class _BlockBuilder:
+    """Emits the code of one block of output channels.
+
+    channel: first input channel. filter: first output channel. weights: where the packed weights
+    of the block start.
+    """
+
+    spec: Conv
+    code: FunctionBuilder
+    arrays: _Arrays
+    block: Block
+    channel: Expr
+    filter: Expr
+    weights: Expr
+
+    def images(self) -> None:
+        """All outputs, row by row."""
         code, window = self.code, self.spec.window
         with code.loop("image", window.batch) as image, code.loop("row", window.rows.out) as row:
-            tap, count = valid_rows(code, window.rows, row)
+            valid = valid_rows(code, window.rows, row)
+            line = image * window.rows.size + row * window.rows.stride - window.rows.pad
+            position = (image * window.rows.out + row) * window.columns.out
             for group in tiles(window.columns, self.spec.tile.pixels):
                 with code.loop("tile", group.count) as index:
                     column = group.start + index * group.width
-                    accumulators = self._accumulate(
-                        image, row, column, tap, count, group, block, channel, first, base
-                    )
-                    position = (image * window.rows.out + row) * window.columns.out + column
-                    self._finish(accumulators, group.width, block, position, first)
+                    sums = self._accumulate(line, column, valid, group)
+                    self._finish(sums, group.width, position + column)
 
     def _accumulate(
-        self,
-        image: Expr,
-        row: Expr,
-        column: Expr,
-        tap: Expr,
-        count: Expr,
-        group: Tiles,
-        block: Block,
-        channel: Expr,
-        first: Expr,
-        base: Expr,
+        self, line: Expr, column: Expr, valid: tuple[Expr, Expr], group: Tiles
     ) -> Array:
-        """Sum the valid taps of one tile in registers."""
+        """Sum the valid taps of one tile in registers; `line` is the input row of tap 0."""
         code, spec = self.code, self.spec
         rows, columns = spec.window.rows, spec.window.columns
-        accumulators = code.registers("sum", group.width * block.padded)
-        self._initialise(accumulators, group.width, block, first)
+        sums = code.registers("sum", group.width * self.block.padded)
+        self._initialise(sums, group.width)
+        first, count = valid
         with code.loop("tap", count) as step:
-            tap_row = tap + step
-            line = image * rows.size + row * rows.stride + tap_row * rows.dilation - rows.pad
-            source = (line * columns.size + column * columns.stride - columns.pad) * spec.channels
-            weights = base + tap_row * (columns.taps * spec.depth * block.padded)
+            tap = first + step
+            row = (line + tap * rows.dilation) * columns.size
+            source = (row + column * columns.stride - columns.pad) * spec.channels + self.channel
+            weights = self.weights + tap * (columns.taps * spec.depth * self.block.padded)
             for segment in group.segments:
-                self._segment(accumulators, segment, block, source + channel, weights)
-        return accumulators
+                self._segment(sums, segment, source, weights)
+        return sums
 
-    def _initialise(self, accumulators: Array, width: int, block: Block, first: Expr) -> None:
-        code, lanes = self.code, self.spec.lanes
+    def _initialise(self, sums: Array, width: int) -> None:
+        """Start every sum at its bias; unused lanes start at zero."""
+        lanes, block = self.spec.lanes, self.block
         for pixel in range(width):
-            for vector in range(block.vectors):
-                offset = vector * lanes
-                if self.bias is None:
-                    value = constant(0.0, lanes)
-                    code.store(accumulators, pixel * block.padded + offset, value, lanes)
-                elif offset + lanes <= block.width:
-                    value = self.bias.load(first + offset, lanes)
-                    code.store(accumulators, pixel * block.padded + offset, value, lanes)
-                else:
-                    self._initialise_partly(self.bias, accumulators, pixel, block, first, offset)
+            for offset in range(0, block.padded, lanes):
+                whole = offset + lanes <= block.width
+                for lane in range(offset, offset + lanes, lanes if whole else 1):
+                    value = self._bias(lane, lanes if whole else 1)
+                    slot = pixel * block.padded + lane
+                    self.code.store(sums, slot, value, lanes if whole else 1)
 
-    def _initialise_partly(
-        self, bias: Array, accumulators: Array, pixel: int, block: Block, first: Expr, offset: int
-    ) -> None:
-        """The last vector of a block that does not fill it."""
-        for lane in range(offset, offset + self.spec.lanes):
-            inside = lane < block.width
-            value = bias.load(first + lane) if inside else constant(0.0)
-            self.code.store(accumulators, pixel * block.padded + lane, value)
+    def _bias(self, lane: int, lanes: int) -> Expr:
+        if self.arrays.bias is None or lane >= self.block.width:
+            return constant(0.0, lanes)
+        return self.arrays.bias.load(self.filter + lane, lanes)
 
-    def _segment(
-        self, accumulators: Array, segment: Segment, block: Block, source: Expr, weights: Expr
-    ) -> None:
+    def _segment(self, sums: Array, segment: Segment, source: Expr, weights: Expr) -> None:
         """Consecutive window columns: one contiguous run where the layout allows."""
-        spec = self.spec
-        columns, taps = spec.window.columns, segment.taps
-        source = source + taps.start * columns.dilation * spec.channels
-        weights = weights + taps.start * spec.depth * block.padded
-        if len(taps) == 1 or (columns.dilation == 1 and spec.groups == 1):
-            self._run(accumulators, segment, block, source, weights, len(taps) * spec.depth)
+        spec, taps = self.spec, segment.taps
+        input_step = spec.window.columns.dilation * spec.channels
+        weight_step = spec.depth * self.block.padded
+        source = source + taps.start * input_step
+        weights = weights + taps.start * weight_step
+        if len(taps) == 1 or input_step == spec.depth:
+            run = _Run(source, weights, len(taps) * spec.depth, segment.outputs)
+            self._run(sums, run)
             return
         with self.code.loop("column_tap", len(taps)) as tap:
-            source = source + tap * (columns.dilation * spec.channels)
-            weights = weights + tap * (spec.depth * block.padded)
-            self._run(accumulators, segment, block, source, weights, spec.depth)
+            start, packed = source + tap * input_step, weights + tap * weight_step
+            self._run(sums, _Run(start, packed, spec.depth, segment.outputs))
 
-    def _run(
-        self,
-        accumulators: Array,
-        segment: Segment,
-        block: Block,
-        source: Expr,
-        weights: Expr,
-        length: int,
-    ) -> None:
-        """`length` reduction steps over contiguous input and weights."""
-        unroll = _unroll(length, self.spec.tile.unroll)
-        with self.code.loop("step", length // unroll) as outer:
-            begin = outer * unroll
+    def _run(self, sums: Array, run: _Run) -> None:
+        """A contiguous run, unrolled by a number that divides it if there is one."""
+        unroll = _unroll(run.length, self.spec.tile.unroll)
+        with self.code.loop("step", run.length // unroll) as outer:
             for inner in range(unroll):
-                self._step(accumulators, segment, block, source, weights, begin + inner)
-        for inner in range(length - length % unroll, length):
-            self._step(accumulators, segment, block, source, weights, inner)
+                self._step(sums, run, outer * unroll + inner)
+        for inner in range(run.length - run.length % unroll, run.length):
+            self._step(sums, run, inner)
 
-    def _step(
-        self,
-        accumulators: Array,
-        segment: Segment,
-        block: Block,
-        source: Expr,
-        weights: Expr,
-        index: Expr,
-    ) -> None:
+    def _step(self, sums: Array, run: _Run, index: Expr) -> None:
         """One input channel of every output of the tile."""
-        spec, lanes = self.spec, self.spec.lanes
+        spec, lanes, padded = self.spec, self.spec.lanes, self.block.padded
         stride = spec.window.columns.stride * spec.channels
-        for pixel in segment.outputs:
-            pixel_value = splat(self.input.load(source + index + pixel * stride), lanes)
-            for vector in range(block.vectors):
-                weight = self.weights.load(weights + index * block.padded + vector * lanes, lanes)
-                slot = pixel * block.padded + vector * lanes
-                total = accumulators.load(slot, lanes)
-                total = fused_multiply_add(pixel_value, weight, total, lanes)
-                self.code.store(accumulators, slot, total, lanes)
+        for pixel in run.outputs:
+            item = splat(self.arrays.input.load(run.source + index + pixel * stride), lanes)
+            for offset in range(0, padded, lanes):
+                weight = self.arrays.weights.load(run.weights + index * padded + offset, lanes)
+                slot = pixel * padded + offset
+                total = fused_multiply_add(item, weight, sums.load(slot, lanes), lanes)
+                self.code.store(sums, slot, total, lanes)
 
-    def _finish(
-        self, accumulators: Array, width: int, block: Block, position: Expr, first: Expr
-    ) -> None:
-        """Apply the epilogue to a tile and store it."""
-        spec = self.spec
+    def _finish(self, sums: Array, width: int, position: Expr) -> None:
+        """Apply the epilogue to a tile and store it; `position` is its first output."""
+        spec, block = self.spec, self.block
         for pixel in range(width):
-            for vector in range(block.vectors):
-                offset = vector * spec.lanes
+            for offset in range(0, block.width, spec.lanes):
                 whole = offset + spec.lanes <= block.width
                 lanes = spec.lanes if whole else 1
                 for lane in range(offset, min(offset + spec.lanes, block.width), lanes):
-                    value = accumulators.load(pixel * block.padded + lane, lanes)
-                    place = (position + pixel) * spec.filters + first + lane
-                    value = ep.apply(
-                        spec.epilogue, value, lanes, self.arguments, place, first + lane
-                    )
-                    self.code.store(self.output, place, value, lanes)
+                    value = sums.load(pixel * block.padded + lane, lanes)
+                    channel = self.filter + lane
+                    place = ep.Place((position + pixel) * spec.filters + channel, channel, lanes)
+                    value = ep.apply(spec.epilogue, value, self.arrays.operands, place)
+                    self.code.store(self.arrays.output, place.index, value, lanes)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """`length` reduction steps over contiguous input and weights, for some outputs of a tile."""
+
+    source: Expr
+    weights: Expr
+    length: int
+    outputs: range
 
 
 def _unroll(length: int, limit: int) -> int:
