@@ -1,0 +1,137 @@
+"""What a caller of the generated code must know, kept beside it as `interface.json`."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from offramp.compiler.errors import InternalError, UserError
+from offramp.compiler.ir import Exit
+from offramp.compiler.plan import BlockPlan, Buffer, Plan, Storage
+
+FILE = "interface.json"
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output: its shape (batch axis 1 included, if there is one) and NumPy dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ExitPoint:
+    """An early exit: the block that ends in it, its criterion, and its default threshold."""
+
+    block: str
+    criterion: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The generated code from outside.
+
+    macs: multiply-accumulates of a sample that leaves at each exit, the final output last; the
+        dearer arm where branches differ.
+    arena: bytes of the arena, inputs and answers included. alignment: of the arena.
+    weights: bytes of constants.
+    """
+
+    name: str
+    target: str
+    batched: bool
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    exits: tuple[ExitPoint, ...]
+    macs: tuple[int, ...]
+    blocks: tuple[str, ...]
+    arena: int
+    alignment: int
+    weights: int
+
+    def write(self, folder: Path) -> None:
+        """Write `interface.json`."""
+        (folder / FILE).write_text(json.dumps(asdict(self), indent=1) + "\n")
+
+
+def read(folder: Path) -> Interface:
+    """The interface of the code in `folder`.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise UserError(f"{folder} holds no generated code: {FILE} is missing; compile the model")
+    data: dict[str, Any] = json.loads(path.read_text())
+    for key in ("inputs", "outputs"):
+        data[key] = tuple(Tensor(t["name"], tuple(t["shape"]), t["dtype"]) for t in data[key])
+    data["exits"] = tuple(ExitPoint(**point) for point in data["exits"])
+    data["macs"], data["blocks"] = tuple(data["macs"]), tuple(data["blocks"])
+    return Interface(**data)
+
+
+def describe(plan: Plan, alignment: int) -> Interface:
+    """The interface of the code that a plan becomes.
+
+    Raises:
+        InternalError: the plan's name is no C identifier, or its memory is not planned.
+    """
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", plan.name):
+        raise InternalError(f"a Program's name becomes a C identifier, found {plan.name!r}")
+    if plan.memory.status == "none":
+        raise InternalError(f"plan {plan.name!r} has no memory plan: run plan_memory first")
+    entry, last = plan.blocks[0], plan.blocks[-1]
+    return Interface(
+        name=plan.name,
+        target=plan.target,
+        batched=plan.batched,
+        inputs=_tensors(plan, plan.input_names, entry.parameters),
+        outputs=_tensors(
+            plan, plan.output_names, tuple(last.operands[p] for p in answer_values(last))
+        ),
+        exits=tuple(
+            ExitPoint(block.name, block.terminator.criterion, block.terminator.threshold)
+            for block in plan.blocks
+            if isinstance(block.terminator, Exit)
+        ),
+        macs=_macs_at_answers(plan),
+        blocks=tuple(block.name for block in plan.blocks),
+        arena=plan.memory.peak,
+        alignment=alignment,
+        weights=sum(_constant_bytes(buffer) for buffer in plan.buffers.values()),
+    )
+
+
+def answer_values(block: BlockPlan) -> tuple[int, ...]:
+    """Operand positions of the answer of a block that ends in an Exit or Return."""
+    values: tuple[int, ...] = getattr(block.terminator, "values", ())
+    return values
+
+
+def _constant_bytes(buffer: Buffer) -> int:
+    own = buffer.storage is Storage.CONSTANT and buffer.alias_of is None
+    return buffer.nbytes if own else 0
+
+
+def _tensors(plan: Plan, names: tuple[str, ...], buffers: tuple[str, ...]) -> tuple[Tensor, ...]:
+    pairs = zip(names, (plan.buffers[b] for b in buffers), strict=True)
+    return tuple(Tensor(name, buffer.shape, buffer.dtype) for name, buffer in pairs)
+
+
+def _macs_at_answers(plan: Plan) -> tuple[int, ...]:
+    spent: dict[str, int] = {plan.blocks[0].name: 0}
+    found: list[int] = []
+    for block in plan.blocks:
+        total = spent[block.name] + sum(call.macs for call in block.calls)
+        if answer_values(block):
+            found.append(total)
+        for successor in block.terminator.successors:
+            spent[successor.block] = max(spent.get(successor.block, 0), total)
+    return tuple(found)
