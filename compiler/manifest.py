@@ -84,6 +84,21 @@ class CandidateEntry:
 
 
 @dataclass(frozen=True)
+class BlockEntry:
+    """Static costs of one block, once it is reached.
+
+    reach: probability that a sample reaches it, if measured. value: predicted, in the cost's unit.
+    """
+
+    name: str
+    reach: float | None
+    macs: int
+    parameters: int
+    activation_bytes: int
+    value: float
+
+
+@dataclass(frozen=True)
 class CurvePoint:
     """One policy on the accuracy-cost curve.
 
@@ -140,6 +155,7 @@ class Manifest:
     certificate: CertificateEntry | None
     reason: str | None
     memory: MemoryMap
+    blocks: tuple[BlockEntry, ...] = ()
     candidates: tuple[CandidateEntry, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     provenance: dict[str, str] = field(default_factory=dict)

@@ -42,11 +42,19 @@ class Dataset:
         return Dataset({name: x[index] for name, x in self.inputs.items()}, labels)
 
 
-def load(samples: Samples, specs: tuple[TensorSpec, ...], *, batched: bool, what: str) -> Dataset:
+def load(
+    samples: Samples,
+    specs: tuple[TensorSpec, ...],
+    *,
+    batched: bool,
+    what: str,
+    labelled: bool = False,
+) -> Dataset:
     """Samples from a file or arrays, checked against the inputs `specs` of a network.
 
     batched: the leading axis of each spec counts samples; else each sample is a whole array.
     what: how messages call the samples ("calibration data", ...).
+    labelled: read class labels from `y`, if there are any; else `y` is ignored.
 
     Raises:
         UserError: the file cannot be read; a name, shape, dtype or value is not as expected.
@@ -62,7 +70,7 @@ def load(samples: Samples, specs: tuple[TensorSpec, ...], *, batched: bool, what
     count = next(iter(counts.values()))
     if count == 0:
         raise UserError(f"{what}: expected at least one sample, found none")
-    has_labels = LABELS in arrays and LABELS not in {spec.name for spec in specs}
+    has_labels = labelled and LABELS in arrays and LABELS not in {spec.name for spec in specs}
     return Dataset(inputs, _labels(arrays[LABELS], count, what) if has_labels else None)
 
 
@@ -113,6 +121,33 @@ def read_npz(path: Path) -> dict[str, Array]:
         raise UserError(
             f"{path}: cannot be read as an npz file of plain arrays: {error}"
         ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written, before the work for it is done.
+
+    Raises:
+        UserError: its folder does not exist, or the path is a folder.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"cannot write {path}: expected a file in an existing folder")
+
+
+def write_npz(path: Path, arrays: dict[str, Array]) -> None:
+    """Write arrays as an npz file, whole or not at all.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    named: dict[str, Any] = dict(arrays)
+    try:
+        with partial.open("wb") as stream:
+            np.savez(stream, **named)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error}") from error
 
 
 def _arrays(samples: Samples, what: str) -> dict[str, Array]:

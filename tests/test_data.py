@@ -21,7 +21,7 @@ X = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
 
 
 def load(samples: data.Samples, *specs: TensorSpec, batched: bool = True) -> data.Dataset:
-    return data.load(samples, specs or (IMAGE,), batched=batched, what="calibration data")
+    return data.load(samples, specs or (IMAGE,), batched=batched, what="calibration data", labelled=True)
 
 
 @pytest.mark.parametrize(

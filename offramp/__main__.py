@@ -1,0 +1,5 @@
+"""`python -m offramp`: the same as the console script `offramp`."""
+
+from offramp.cli import main
+
+main()

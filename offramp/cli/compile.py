@@ -1,0 +1,117 @@
+"""`compile`: a trained network in, an artifact out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from offramp.cli.progress import showing_progress
+from offramp.cli.session import answering, ends_cleanly
+from offramp.cli.tables import compile_json, compile_tables
+
+COMPILE_EXAMPLES = """\
+[bold]Examples[/bold]
+
+Within half a point of accuracy, certified at 90 %, for a microcontroller:
+
+    compile net.onnx --target cortex-m7 --calibration data.npz --accuracy-drop 0.5 -o out/
+
+Heads trained on their own data, machine-readable result:
+
+    compile net.onnx --target x86-64 --train train.npz --calibration cal.npz --json -o out/
+
+Without exits, just the code:
+
+    compile net.onnx --target cortex-m7 --no-exits -o out/
+"""
+
+
+@ends_cleanly
+def compile_command(
+    model: Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write.", show_default=False)
+    ],
+    target: Annotated[
+        str, typer.Option("--target", help="Machine to compile for: x86-64 or cortex-m7.")
+    ] = "x86-64",
+    train: Annotated[
+        Path | None,
+        typer.Option(
+            "--train", help="npz with x (or one array per input) and y: trains the heads."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            help="npz of samples like those met in use, with y if there are labels: chooses and "
+            "certifies the exits on disjoint parts, and trains the heads on a third part if "
+            "--train is not given.",
+        ),
+    ] = None,
+    accuracy_drop: Annotated[
+        float, typer.Option("--accuracy-drop", help="Budget in percentage points.")
+    ] = 1.0,
+    confidence: Annotated[
+        float, typer.Option("--confidence", help="Probability that the certificate holds.")
+    ] = 0.9,
+    risk: Annotated[
+        str,
+        typer.Option(
+            "--risk",
+            help="drop: the accuracy lost, mended answers counted as won; "
+            "flip: the chance that a right answer becomes wrong.",
+        ),
+    ] = "drop",
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same artifact.")] = 0,
+    no_exits: Annotated[
+        bool, typer.Option("--no-exits", help="Compile the network as it is.")
+    ] = False,
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Train the backbone together with the heads.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the artifact in the output folder.")
+    ] = False,
+    print_after: Annotated[
+        str | None,
+        typer.Option("--print-after", metavar="PASS", help="Print the program after this pass."),
+    ] = None,
+    timing: Annotated[
+        bool, typer.Option("--timing", help="Print how long each pass took.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON on standard output, and nothing else.")
+    ] = False,
+) -> None:
+    """Compile a trained network, with early exits whose accuracy loss is certified.
+
+    Exits are added as far as the calibration samples can certify the budget; where they cannot,
+    the network is compiled as it is, and the reason is given.
+    """
+    from offramp import api
+
+    with answering(as_json) as answer, showing_progress() as observer:
+        artifact = api.compile(
+            model,
+            target=target,
+            output=output,
+            calibration=calibration,
+            train=train,
+            accuracy_drop=accuracy_drop,
+            confidence=confidence,
+            risk=risk,
+            seed=seed,
+            exits=not no_exits,
+            finetune=finetune,
+            force=force,
+            print_after=print_after,
+            observer=observer,
+        )
+        answer.data = compile_json(artifact.manifest)
+        answer.shown = compile_tables(artifact.manifest, output)
+        if timing:
+            observer.print_timing()

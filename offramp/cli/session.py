@@ -1,0 +1,123 @@
+"""What every command shares: where output goes, and how failures end the process.
+
+Standard output carries only the answer (a table, or JSON with `--json`), also when a library
+prints: the file descriptor itself points to standard error while a command works.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console, RenderableType
+
+from offramp.compiler.errors import InternalError, OfframpError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BUG_EXIT_CODE = 1
+INTERRUPTED_EXIT_CODE = 130
+"""128 + SIGINT, as shells expect it."""
+
+
+def errors_console() -> Console:
+    """A console on standard error, for progress and messages."""
+    return Console(stderr=True, highlight=False)
+
+
+@dataclass
+class Answer:
+    """What a command prints on standard output when it has succeeded."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    shown: list[RenderableType] = field(default_factory=list)
+
+
+@contextmanager
+def answering(as_json: bool) -> Generator[Answer]:
+    """Collect the answer while everything else goes to standard error; then print it."""
+    answer = Answer()
+    with _stdout_to_stderr():
+        yield answer
+    if as_json:
+        sys.stdout.write(json.dumps(answer.data, indent=2, allow_nan=False) + "\n")
+    else:
+        console = Console(highlight=False)
+        for renderable in answer.shown:
+            console.print(renderable)
+    sys.stdout.flush()
+
+
+def ends_cleanly(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn failures of a command into one message on standard error and an exit code.
+
+    With the environment variable OFFRAMP_DEBUG set, the traceback is shown as well.
+    """
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            return command(*args, **kwargs)
+        except (typer.Exit, typer.Abort):
+            raise
+        except KeyboardInterrupt:
+            _end("interrupted; nothing was written", INTERRUPTED_EXIT_CODE)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(BUG_EXIT_CODE) from None
+        except InternalError as error:
+            _end(_bug_message(error), error.exit_code)
+        except OfframpError as error:
+            _end(f"error: {error}", error.exit_code)
+        except Exception as error:
+            _end(_bug_message(error), BUG_EXIT_CODE)
+
+    return wrapped
+
+
+def _end(message: str, code: int) -> NoReturn:
+    if os.environ.get("OFFRAMP_DEBUG"):
+        traceback.print_exc()
+    errors_console().print(message, style="bold red" if code else "", markup=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+def _bug_message(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return (
+        f"error: {text}\nThis is a bug of offramp ({type(error).__name__}). Run again with "
+        "OFFRAMP_DEBUG=1 for the traceback, and please report both."
+    )
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _stdout_to_stderr() -> Generator[None]:
+    """Point file descriptor 1 to 2, so that no library can write into the answer."""
+    sys.stdout.flush()
+    try:
+        saved = os.dup(1)
+    except OSError:  # standard output is closed
+        yield
+        return
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)

@@ -1,0 +1,114 @@
+"""One compilation from the request to the files of an artifact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offramp import data, describe, pipeline
+from offramp.compiler import artifact as folders
+from offramp.compiler.ir import Program
+from offramp.compiler.ir.to_onnx import to_onnx
+from offramp.compiler.manifest import Manifest
+from offramp.observer import Observer
+from offramp.options import Options, model_name
+from offramp.report.page import render
+
+if TYPE_CHECKING:
+    from offramp.backends.tvm.lower import Lowered
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compile, and the samples to choose and certify exits with."""
+
+    model: Any
+    calibration: data.Samples | None = None
+    train: data.Samples | None = None
+    example_inputs: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A finished compilation, not yet written: everything but the files of the target."""
+
+    program: Program
+    reference: Program
+    lowered: Lowered
+    manifest: Manifest
+    observer: Observer
+
+    def write(self, folder: Path) -> Manifest:
+        """Fill an empty folder with the artifact; its manifest, hashes included.
+
+        Raises:
+            ToolError: a compiler is missing or failed.
+        """
+        from offramp import backends
+
+        with self.observer.stage("emitting code"):
+            backends.get(self.manifest.target).emit(self.lowered, folder)
+        for name, program in ((folders.PROGRAM, self.program), (folders.REFERENCE, self.reference)):
+            (folder / name).write_bytes(to_onnx(program).SerializeToString())
+        (folder / folders.REPORT).write_text(render(self.manifest, self.program), encoding="utf-8")
+        return folders.seal(folder, self.manifest)
+
+
+def run(request: Request, options: Options, observer: Observer) -> Compiled:
+    """Compile; nothing is written.
+
+    Raises:
+        UserError, UnsupportedError: see `offramp.compile`.
+    """
+    with observer.stage("reading the model"):
+        original = pipeline.read_model(request.model, request.example_inputs)
+    with observer.stage("simplifying"):
+        reference = pipeline.simplify(original, options, observer)
+    calibration, train = _datasets(request, reference)
+    with observer.stage("choosing exits"):
+        search = pipeline.add_exits(reference, calibration, train, options, observer)
+    with observer.stage("lowering"):
+        lowered = pipeline.lower(search.program, options)
+    manifest = describe.manifest(search, reference, lowered.plan, options)
+    sources = describe.provenance(options, model_name(request.model), _hashes(request))
+    return Compiled(
+        search.program, reference, lowered, replace(manifest, provenance=sources), observer
+    )
+
+
+def _datasets(
+    request: Request, program: Program
+) -> tuple[data.Dataset | None, data.Dataset | None]:
+    """Calibration and training samples, checked against the network."""
+    specs, classes = describe.input_specs(program), describe.class_count(program)
+    found: list[data.Dataset | None] = []
+    for samples, what in (
+        (request.calibration, "calibration data"),
+        (request.train, "training data"),
+    ):
+        if samples is None:
+            found.append(None)
+            continue
+        dataset = data.load(
+            samples, specs, batched=program.batched, what=what, labelled=classes is not None
+        )
+        data.check_varied(dataset, what)
+        if classes is not None:
+            data.check_labels(dataset, classes, what)
+        found.append(dataset)
+    return found[0], found[1]
+
+
+def _hashes(request: Request) -> dict[str, str]:
+    """SHA-256 of the files that went in; objects in memory have none."""
+    sources = {
+        "model": request.model,
+        "calibration": request.calibration,
+        "training": request.train,
+    }
+    return {
+        name: folders.file_hash(Path(source))
+        for name, source in sources.items()
+        if isinstance(source, str | Path)
+    }

@@ -1,0 +1,65 @@
+"""The options of a compilation, checked before any work is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from offramp.compiler import targets
+from offramp.compiler.errors import UserError
+
+RISKS = ("drop", "flip")
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; see `offramp.compile` for the meaning of each.
+
+    Raises:
+        UserError: an option is out of its range; says which and what is allowed.
+    """
+
+    target: str
+    accuracy_drop: float = 1.0
+    confidence: float = 0.9
+    risk: str = "drop"
+    seed: int = 0
+    exits: bool = True
+    finetune: bool = False
+    print_after: str | None = None
+
+    def __post_init__(self) -> None:
+        targets.get(self.target)
+        _between("accuracy drop (points)", self.accuracy_drop, 0.0, 100.0)
+        _between("confidence", self.confidence, 0.0, 1.0)
+        if self.risk not in RISKS:
+            raise UserError(f"unknown risk {self.risk!r}: expected one of {', '.join(RISKS)}")
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UserError(f"seed is {self.seed}: expected 0 to {MAX_SEED}")
+        if self.finetune and not self.exits:
+            raise UserError("finetune trains heads and backbone together: it needs exits")
+
+    def check_data(self, calibration: object, train: object) -> None:
+        """Refuse combinations of data and options that make no sense.
+
+        Raises:
+            UserError: training data without calibration data, or data that nothing would use.
+        """
+        if train is not None and calibration is None:
+            raise UserError(
+                "training data without calibration data: heads can be trained, but nothing can be "
+                "certified; give calibration data too"
+            )
+        if self.finetune and train is None:
+            raise UserError("finetune needs training data (x and y) of its own: give --train")
+
+
+def model_name(model: object) -> str:
+    """How messages and provenance call the model."""
+    return str(model) if isinstance(model, str | Path) else type(model).__name__
+
+
+def _between(what: str, value: float, low: float, high: float) -> None:
+    if not low < value < high:
+        raise UserError(f"{what} is {value:g}: expected more than {low:g} and less than {high:g}")

@@ -1,0 +1,107 @@
+"""From a network to a Plan: one list of steps, whose differences between targets are data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from offramp.compiler import targets
+from offramp.compiler.errors import UserError
+from offramp.compiler.ir import Program
+from offramp.compiler.manifest import CandidateEntry, CertificateEntry, CurvePoint
+from offramp.data import Dataset
+from offramp.observer import Observer
+from offramp.options import Options
+from offramp.passes.base import Pipeline, Timing
+
+if TYPE_CHECKING:
+    from offramp.backends.tvm.lower import Lowered
+
+
+def read_model(model: Any, example_inputs: tuple[Any, ...] | None = None) -> Program:
+    """A Program from whatever a network is held in.
+
+    Args:
+        model: a Program; a path, the bytes of a file or a `ModelProto` of ONNX; or a torch
+            `nn.Module`, `ExportedProgram` or `fx.GraphModule`.
+        example_inputs: positional inputs of a torch module, to export it with.
+
+    Raises:
+        UserError: the model is damaged or of another kind.
+        UnsupportedError: it uses something that offramp cannot compile.
+    """
+    if isinstance(model, Program):
+        return model
+    if isinstance(model, str | Path | bytes) or type(model).__name__ == "ModelProto":
+        from offramp.compiler.frontends.onnx import from_onnx
+
+        return from_onnx(model)
+    if type(model).__module__.partition(".")[0] == "torch" or hasattr(model, "state_dict"):
+        from offramp.compiler.frontends.torch import from_torch
+
+        return from_torch(model, example_inputs)
+    raise UserError(
+        f"cannot compile a {type(model).__name__}: expected an ONNX file, a torch module or a "
+        "Program"
+    )
+
+
+def simplify(program: Program, options: Options, observer: Observer) -> Program:
+    """Clean the Program up: what later steps need not see twice or at all."""
+    from offramp.passes.simplify import simplification
+
+    def timed(timing: Timing) -> None:
+        observer.seconds[f"  {timing.name}"] = timing.seconds
+
+    passes = simplification()
+    names = [pass_.name for pass_ in passes]
+    if options.print_after is not None and options.print_after not in names:
+        raise UserError(
+            f"there is no pass {options.print_after!r} to print after: expected one of "
+            f"{', '.join(names)}"
+        )
+    show: Callable[[str], None] = observer.dump
+    return Pipeline(passes, options.print_after, show, timed)(program)
+
+
+@dataclass(frozen=True)
+class Search:
+    """The Program with the exits that were certified, or as it was with the `reason` why."""
+
+    program: Program
+    certificate: CertificateEntry | None = None
+    reason: str | None = None
+    candidates: tuple[CandidateEntry, ...] = ()
+    curve: tuple[CurvePoint, ...] = ()
+
+
+def add_exits(
+    program: Program,
+    calibration: Dataset | None,
+    train: Dataset | None,
+    options: Options,
+    observer: Observer,
+) -> Search:
+    """The cheapest exits that the calibration samples certify, or the reason why there are none."""
+    if not options.exits:
+        return Search(program, reason="no exits were asked for")
+    if calibration is None:
+        return Search(program, reason="there is no calibration data to choose and certify exits")
+    from offramp.search import search
+
+    return search(program, calibration, train, options, observer)
+
+
+def lower(program: Program, options: Options) -> Lowered:
+    """Kernels and a Plan with addresses for the target.
+
+    Raises:
+        UnsupportedError: an operator that cannot be compiled; named, with its node.
+    """
+    from offramp.backends.tvm import lower as tvm_lower
+    from offramp.passes.memory.plan import plan_memory
+
+    lowered = tvm_lower.lower(program, targets.get(options.target))
+    return replace(lowered, plan=plan_memory(lowered.plan))

@@ -1,0 +1,281 @@
+"""One clear message for each thing that can be wrong, the right exit code, and nothing left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.cli.conftest import Array, Command, Outcome, classifier, with_weights
+
+Npz = Callable[..., Path]
+USER, TOOL, BUG = 2, 3, 1
+
+
+@pytest.fixture
+def refused(offramp: Command, tmp_path: Path) -> Callable[..., str]:
+    """Compile something that must be refused: its message, after checking that nothing is left."""
+
+    def run(model: object, *options: object, code: int = USER) -> str:
+        outcome = offramp("compile", model, *options, "--json", "-o", tmp_path / "out")
+        check_refusal(outcome, code)
+        assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+        return outcome.message
+
+    return run
+
+
+def check_refusal(outcome: Outcome, code: int) -> None:
+    assert outcome.code == code, outcome.message
+    assert outcome.stdout == ""
+    assert "Traceback" not in outcome.message
+    assert outcome.message.count("error:") == 1
+
+
+Refused = Callable[..., str]
+
+
+def save(path: Path, model: onnx.ModelProto) -> Path:
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_a_missing_file(refused: Refused, tmp_path: Path) -> None:
+    assert "no such file" in refused(tmp_path / "nothing.onnx").lower()
+
+
+def test_a_file_that_is_no_model(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("hello " * 100)
+    assert "text.onnx" in refused(tmp_path / "text.onnx")
+
+
+def test_a_truncated_model(refused: Refused, tmp_path: Path, model: Path) -> None:
+    for keep in (0.3, 0.9):
+        data = model.read_bytes()
+        (tmp_path / "cut.onnx").write_bytes(data[: int(keep * len(data))])
+        assert "cut.onnx" in refused(tmp_path / "cut.onnx")
+
+
+def test_a_declared_tensor_of_terabytes(refused: Refused, tmp_path: Path) -> None:
+    bomb = classifier()
+    bomb.graph.initializer[0].dims[:] = [1 << 20, 1 << 20, 3]
+    message = refused(save(tmp_path / "bomb.onnx", bomb))
+    assert "w1" in message
+
+
+def test_a_cyclic_graph(refused: Refused, tmp_path: Path) -> None:
+    cyclic = classifier()
+    cyclic.graph.node[0].input[0] = "r3"
+    assert "cycl" in refused(save(tmp_path / "cyclic.onnx", cyclic)).lower()
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname"])
+def test_external_data_outside_the_folder(refused: Refused, tmp_path: Path, location: str) -> None:
+    (tmp_path / "secret.bin").write_bytes(bytes(4096))
+    (tmp_path / "inner").mkdir()
+    thief = classifier()
+    tensor = thief.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    message = refused(save(tmp_path / "inner" / "thief.onnx", thief))
+    assert location in message
+    assert "outside" in message
+
+
+def test_an_unsupported_operator_is_named(refused: Refused, tmp_path: Path) -> None:
+    text = """
+    <ir_version: 10, opset_import: ["": 20]>
+    odd (float[N,4] x) => (string[N,4] y) { h = Relu(x) [the_node] y = Cast<to = 8>(h) }
+    """
+    message = refused(save(tmp_path / "odd.onnx", onnx.parser.parse_model(text)))
+    assert "Cast" in message
+    assert "the_node" in message
+
+
+def test_an_operator_of_another_domain_is_named(refused: Refused, tmp_path: Path) -> None:
+    text = """
+    <ir_version: 10, opset_import: ["": 20, "com.acme": 1]>
+    odd (float[N,4] x) => (float[N,4] y) { [the_node] y = com.acme.Frobnicate(x) }
+    """
+    message = refused(save(tmp_path / "odd.onnx", onnx.parser.parse_model(text)))
+    assert "Frobnicate" in message
+    assert "the_node" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": None, "picture": np.zeros((9, 1, 8, 8))}, "expected arrays x or image"),
+        ({"x": np.zeros((60, 8, 8, 1), np.float32)}, "[N, 1, 8, 8], found an array of shape"),
+        ({"x": np.full((60, 1, 8, 8), 0.1)}, "expects float32, found float64"),
+        ({"x": np.full((60, 1, 8, 8), "a")}, "expects float32, found <U1"),
+        ({"x": np.full((60, 1, 8, 8), np.nan, np.float32)}, "NaN or infinite"),
+        ({"x": np.ones((60, 1, 8, 8), np.float32)}, "all 60 samples are the same"),
+        ({"y": np.full(60, 3)}, "class numbers from 0 to 2"),
+        ({"y": np.full(60, -1)}, "class numbers from 0 to 2"),
+        ({"y": np.zeros(59, int)}, "shape [60]; found shape [59]"),
+        ({"y": np.full(60, 0.5)}, "class numbers (integers)"),
+    ],
+)
+def test_calibration_data_that_does_not_fit(
+    refused: Refused, model: Path, npz: Npz, samples: dict[str, Array], change: Any, message: str
+) -> None:
+    arrays = {k: v for k, v in (samples | change).items() if v is not None}
+    found = refused(model, "--calibration", npz(**arrays))
+    assert message in found
+    assert "calibration" in found
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--target", "z80"), "unknown target 'z80': expected one of cortex-m7, x86-64"),
+        (("--accuracy-drop", 0), "accuracy drop (points) is 0"),
+        (("--confidence", 1.5), "confidence is 1.5"),
+        (("--risk", "luck"), "unknown risk 'luck': expected one of drop, flip"),
+        (("--print-after", "magic"), "no pass 'magic'"),
+        (("--finetune",), "needs training data"),
+        (("--finetune", "--no-exits"), "it needs exits"),
+        (("--calibration", "nothing.npz"), "nothing.npz: no such file"),
+    ],
+)
+def test_options_that_make_no_sense(
+    refused: Refused, model: Path, options: tuple[object, ...], message: str
+) -> None:
+    assert message in refused(model, *options)
+
+
+def test_an_output_folder_that_exists(offramp: Command, tmp_path: Path, model: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    for options in ((), ("--force",)):
+        outcome = offramp("compile", model, "--no-exits", *options, "-o", tmp_path / "out")
+        check_refusal(outcome, USER)
+        assert "exists" in outcome.message
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("target", ["x86-64", "cortex-m7"])
+def test_a_missing_compiler(
+    refused: Refused, model: Path, target: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    message = refused(model, "--no-exits", "--target", target, code=TOOL)
+    assert "gcc" in message
+
+
+@pytest.mark.arm
+def test_a_missing_emulator(
+    offramp: Command, model: Path, npz: Npz, samples: dict[str, Array], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    out = tmp_path / "out"
+    assert offramp("compile", model, "--no-exits", "--target", "cortex-m7", "-o", out).code == 0
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    outcome = offramp("run", out, "--input", npz(x=samples["x"][:1]), "--json")
+    check_refusal(outcome, TOOL)
+
+
+def test_a_changed_artifact(
+    offramp: Command, model: Path, npz: Npz, samples: dict[str, Array], tmp_path: Path
+) -> None:
+    assert offramp("compile", model, "--no-exits", "-o", tmp_path / "out").code == 0
+    with (tmp_path / "out" / "program.onnx").open("ab") as stream:
+        stream.write(b"x")
+    for command in (("inspect",), ("bench",), ("run", "--input", npz(x=samples["x"]))):
+        outcome = offramp(command[0], tmp_path / "out", *command[1:])
+        check_refusal(outcome, USER)
+        assert "program.onnx was changed" in outcome.message
+
+
+def test_a_folder_that_is_no_artifact(offramp: Command, tmp_path: Path) -> None:
+    outcome = offramp("inspect", tmp_path)
+    check_refusal(outcome, USER)
+    assert "is not an artifact" in outcome.message
+
+
+def test_an_output_file_that_cannot_be_written(
+    offramp: Command, model: Path, npz: Npz, samples: dict[str, Array], tmp_path: Path
+) -> None:
+    assert offramp("compile", model, "--no-exits", "-o", tmp_path / "out").code == 0
+    outcome = offramp(
+        "run", tmp_path / "out", "--input", npz(**samples), "--output", tmp_path / "no" / "y.npz"
+    )
+    check_refusal(outcome, USER)
+    assert "existing folder" in outcome.message
+
+
+def test_a_bug_says_so(refused: Refused, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: object, **_options: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("offramp.pipeline.lower", broken)
+    message = refused(model, "--no-exits", code=BUG)
+    assert "This is a bug of offramp (ZeroDivisionError)" in message
+    assert "OFFRAMP_DEBUG=1" in message
+
+
+def test_an_unknown_option_is_refused_by_name(offramp: Command) -> None:
+    outcome = offramp("compile", "--fast")
+    assert outcome.code == USER
+    assert "--fast" in outcome.message
+    assert "Traceback" not in outcome.message
+
+
+def test_ctrl_c_leaves_nothing(model: Path, tmp_path: Path) -> None:
+    """Interrupt a compilation that is under way: at the latest while TVM is loading."""
+    words = ["-m", "offramp", "compile", str(model), "--no-exits", "-o", str(tmp_path / "out")]
+    command = [sys.executable, *words]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
+    )
+    assert process.stderr is not None
+    process.stderr.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in message
+    assert "Traceback" not in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_classes_gets_no_exits_but_compiles(
+    offramp: Command, npz: Npz, tmp_path: Path
+) -> None:
+    text = """
+    <ir_version: 10, opset_import: ["": 20]>
+    regression (float[N,6] x) => (float[N,6] y) { h = MatMul(x, a) r = Relu(h) y = MatMul(r, b) }
+    """
+    path = save(tmp_path / "reg.onnx", with_weights(text, {"a": (6, 4), "b": (4, 6)}))
+    x = np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32)
+    outcome = offramp(
+        "compile", path, "--calibration", npz(x=x, y=x[:, 0]), "--json", "-o", tmp_path / "out"
+    )
+    assert outcome.code == USER or outcome.data["certificate"] is None
+
+
+def test_too_few_samples_to_certify(
+    offramp: Command, model: Path, npz: Npz, samples: dict[str, Array], tmp_path: Path
+) -> None:
+    few = {name: array[:12] for name, array in samples.items()}
+    outcome = offramp(
+        "compile", model, "--calibration", npz(**few), "--json", "-o", tmp_path / "out"
+    )
+    assert outcome.code == 0, outcome.message
+    answer = outcome.data
+    assert answer["certificate"] is None
+    assert "samples" in answer["reason"]
+    assert answer["expected_cost"] == answer["static_cost"]
+    assert len(answer["exits"]) == 1
