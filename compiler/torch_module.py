@@ -69,6 +69,9 @@ class GraphModule(nn.Module):
             self.register_buffer(self._constants[name], data, persistent=False)
             return
         if id(tensor) not in shared:
+            if data.ndim == 4:
+                # oneDNN's convolutions on a CPU are half as fast again in this memory order.
+                data = data.contiguous(memory_format=torch.channels_last)
             shared[id(tensor)] = nn.Parameter(data, requires_grad=_is_learned(value, data))
         self.weight_names.append(name)
         self.weights.append(shared[id(tensor)])
