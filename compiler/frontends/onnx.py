@@ -21,7 +21,7 @@ from onnx_ir.passes.common import (
 
 from offramp.compiler.errors import UserError
 from offramp.compiler.frontends import onnx_checks as checks
-from offramp.compiler.frontends.onnx_batch import set_batch_to_one
+from offramp.compiler.frontends.onnx_batch import Batch, set_batch_to_one
 from offramp.compiler.frontends.onnx_control import read_branches
 from offramp.compiler.frontends.onnx_load import load
 from offramp.compiler.frontends.onnx_marked import (
@@ -30,6 +30,7 @@ from offramp.compiler.frontends.onnx_marked import (
     output_count,
     read_marked,
 )
+from offramp.compiler.frontends.onnx_probe import samples_are_independent
 from offramp.compiler.frontends.onnx_static import infer_static
 from offramp.compiler.ir import Program
 from offramp.compiler.ir import onnx_form as form
@@ -55,12 +56,13 @@ def from_onnx(source: Any, *, name: str | None = None, batched: bool | None = No
         UnsupportedError: an operator, type or dynamic shape that offramp cannot compile; named.
     """
     proto, found = load(source, name)
+    proto = _checked(proto)
+    proto.graph.name = identifier(found)
     model = _to_ir(proto)
-    model.graph.name = identifier(found)
     if is_marked(model.graph):
         with contextlib.suppress(NotWrittenByUs):
             return _read_back(model, batched)
-    return _read_plain(model, batched)
+    return _read_plain(proto, batched)
 
 
 def _read_back(model: ir.Model, batched: bool | None) -> Program:
@@ -77,12 +79,37 @@ def _read_back(model: ir.Model, batched: bool | None) -> Program:
     return program
 
 
-def _read_plain(model: ir.Model, batched: bool | None) -> Program:
+def _read_plain(proto: Any, batched: bool | None) -> Program:
     """Straight-line models, and `If`s as Branches."""
-    batch = set_batch_to_one(model, batched)
-    infer_static(model)
+    guessed = Batch(batched=False, was=None, changed=False)
+    try:
+        model = _to_ir(proto)
+        guessed = set_batch_to_one(model, batched)
+        program = _read_at_batch_one(model, guessed)
+        if not guessed.changed or _has_control_flow(proto):
+            return program
+        if samples_are_independent(proto, program, guessed.was):
+            return program
+        raise UserError(
+            f"the leading axis of the inputs {[v.name for v in program.inputs]} cannot be set to "
+            "1: the answers of samples that run together differ from those of each alone; export "
+            "the model with batch 1"
+        )
+    except UserError:
+        if batched is not None or guessed.was is None or not guessed.changed:
+            raise
+    return _read_plain(proto, batched=False)
+
+
+def _read_at_batch_one(model: ir.Model, batch: Batch) -> Program:
+    infer_static(model, former_batch=batch.was if batch.changed else None)
     RemoveUnusedNodesPass()(model)
+    NameFixPass()(model)
     return _program(model, read_branches(model.graph), model.graph.outputs, batch.batched)
+
+
+def _has_control_flow(proto: Any) -> bool:
+    return any(node.op_type == "If" for node in proto.graph.node)
 
 
 def _program(
@@ -102,8 +129,8 @@ def identifier(name: str) -> str:
     return word if word[:1].isalpha() or word[:1] == "_" else f"m_{word}"
 
 
-def _to_ir(proto: Any) -> ir.Model:
-    """Checked, converted to a known opset, functions inlined, constants lifted, names unique."""
+def _checked(proto: Any) -> Any:
+    """Free of functions and hostile structure, and converted to a known opset."""
     import onnx
 
     checks.check_functions(proto)
@@ -112,7 +139,11 @@ def _to_ir(proto: Any) -> ir.Model:
     version = checks.opset(proto)
     checks.check_graph(proto.graph, version)
     _check_schema(proto)
-    proto = _convert(proto, version)
+    return _convert(proto, version)
+
+
+def _to_ir(proto: Any) -> ir.Model:
+    """Constants are initializers, names are unique."""
     model = ir.serde.deserialize_model(proto)
     model.graph.opset_imports.pop("ai.onnx", None)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from offramp.compiler.errors import UserError
@@ -51,34 +49,6 @@ def set_batch_to_one(model: ir.Model, batched: bool | None = None) -> Batch:
     if changed:
         _forget_shapes(model.graph)
     return Batch(batched, was, changed)
-
-
-def mend_reshape_targets(graph: ir.Graph, was: int) -> None:
-    """Replace a leading `was` by 1 in constant Reshape targets that hard-code the batch.
-
-    Done where the target holds exactly `was` times too many elements for a batch of 1; called
-    per node by shape inference would be too late, so the element count is checked by the caller's
-    inference afterwards.
-    """
-    for node in graph:
-        if node.op_type != "Reshape" or node.inputs[1] is None:
-            continue
-        target = node.inputs[1].const_value
-        if target is None:
-            continue
-        dims = target.numpy()
-        if dims.size and dims[0] == was:
-            _replace_target(graph, node, np.concatenate([[1], dims[1:]]).astype(np.int64))
-
-
-def _replace_target(graph: ir.Graph, node: ir.Node, dims: Any) -> None:
-    tensor = ir.tensor(dims)
-    name = f"{node.outputs[0].name}_target"
-    value = ir.Value(
-        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(dims.shape), const_value=tensor
-    )
-    graph.register_initializer(value)
-    node.replace_input_with(1, value)
 
 
 def _dims(value: ir.Value) -> list[int | str | None]:
