@@ -54,13 +54,13 @@ class Oracle:
                 is a new leading axis otherwise.
 
         Raises:
-            UserError: names, shapes or dtypes of the inputs do not fit.
+            UserError: names, shapes or dtypes of the inputs do not fit, or their values make an
+                operator fail.
         """
         samples = self._checked(inputs)
         count = len(next(iter(samples.values())))
         rows = [
-            self._session.run(None, {name: array[i] for name, array in samples.items()})
-            for i in range(count)
+            self._answer({k: np.asarray(a[i]) for k, a in samples.items()}) for i in range(count)
         ]
         names = self._program.output_names
         outputs = {name: self._stack(rows, i) for i, name in enumerate(names)}
@@ -69,6 +69,14 @@ class Oracle:
         index = np.concatenate([row[len(names)] for row in rows])
         confidence = np.concatenate([row[len(names) + 1] for row in rows])
         return Answers(outputs, index, confidence)
+
+    def _answer(self, sample: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+        try:
+            return [np.asarray(result) for result in self._session.run(None, sample)]
+        except Exception as error:
+            raise UserError(
+                f"onnxruntime fails on program {self._program.name!r} with these inputs: {error}"
+            ) from error
 
     def _checked(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Per input, an array whose rows are complete inputs of one sample."""

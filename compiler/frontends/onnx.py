@@ -168,6 +168,10 @@ def _convert(proto: Any, version: int) -> Any:
     if checks.OLDEST_OPSET <= version <= checks.NEWEST_OPSET:
         return proto
     goal = max(checks.OLDEST_OPSET, min(version, checks.NEWEST_OPSET))
+    if checks.same_meaning(proto.graph, version, goal):
+        for entry in proto.opset_import:
+            entry.version = goal if entry.domain in checks.STANDARD else entry.version
+        return proto
     try:
         return onnx.version_converter.convert_version(proto, goal)
     except Exception as error:

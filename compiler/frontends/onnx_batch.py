@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from offramp.compiler.errors import UserError
+from offramp.compiler.ir.inference import require_numeric
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ def set_batch_to_one(model: ir.Model, batched: bool | None = None) -> Batch:
         UserError: an input has no shape, or a symbolic dimension that is no batch; named.
     """
     inputs = tuple(model.graph.inputs)
+    if not inputs:
+        raise UserError("the model has no inputs: it answers the same always")
     shapes = [_dims(value) for value in inputs]
     leading = {shape[0] if isinstance(shape[0], int) else None for shape in shapes if shape}
     shared = bool(shapes) and all(shapes) and len(leading) == 1
@@ -52,6 +55,7 @@ def set_batch_to_one(model: ir.Model, batched: bool | None = None) -> Batch:
 
 
 def _dims(value: ir.Value) -> list[int | str | None]:
+    require_numeric(f"input {value.name!r}", value)
     if value.shape is None:
         raise UserError(
             f"input {value.name!r} declares no shape: export the model with input shapes"

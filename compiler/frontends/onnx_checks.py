@@ -17,23 +17,38 @@ MAX_NODES = 1_000_000
 
 
 def opset(model: Any) -> int:
-    """Version of the standard operator set that the model imports.
+    """Version of the standard operator set that the model imports; the newest if it imports none.
 
     Raises:
-        UserError: it imports none, or one that the installed onnx does not know.
+        UserError: it imports one that the installed onnx does not know.
     """
     import onnx
 
     versions = [entry.version for entry in model.opset_import if entry.domain in STANDARD]
     newest = onnx.defs.onnx_opset_version()
     if not versions:
-        raise UserError("the model imports no standard ONNX operator set: is it an ONNX model?")
+        return NEWEST_OPSET
     if not 1 <= versions[0] <= newest:
         raise UserError(
             f"the model imports ONNX opset {versions[0]}; known are 1 to {newest}: export it with "
             f"an opset from {OLDEST_OPSET} to {NEWEST_OPSET}"
         )
     return int(versions[0])
+
+
+def same_meaning(graph: Any, version: int, other: int) -> bool:
+    """Whether no operator of `graph` changed between two opset versions."""
+    import onnx
+
+    for node in graph.node:
+        if not onnx.defs.has(node.op_type, other, ""):
+            return False
+        schemas = [onnx.defs.get_schema(node.op_type, v, "") for v in (version, other)]
+        if schemas[0].since_version != schemas[1].since_version:
+            return False
+        if not all(same_meaning(inner, version, other) for inner in subgraphs(node)):
+            return False
+    return True
 
 
 def check_functions(model: Any) -> None:

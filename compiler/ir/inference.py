@@ -70,16 +70,23 @@ def require_static(node: ir.Node, output: ir.Value) -> None:
     """
     if not output.name:
         return
-    if not isinstance(output.type, ir.TensorType):
-        found = "unknown type" if output.type is None else str(output.type)
-        raise UnsupportedError(
-            f"{describe(node)} has output {output.name!r} of {found}: only tensors are supported"
-        )
+    require_numeric(f"{describe(node)} has output {output.name!r}, which", output)
     if output.shape is None or not output.shape.is_static():
         raise UnsupportedError(
             f"{describe(node)} has output {output.name!r} of shape {output.shape}, which depends "
             "on data: offramp compiles static shapes only"
         )
+
+
+def require_numeric(label: str, value: ir.Value) -> None:
+    """Refuse sequences, optionals, maps and strings.
+
+    Raises:
+        UnsupportedError: begins with `label`.
+    """
+    if not isinstance(value.type, ir.TensorType) or value.dtype == ir.DataType.STRING:
+        found = "unknown type" if value.type is None else f"type {value.type}"
+        raise UnsupportedError(f"{label} is of {found}: only tensors of numbers are supported")
 
 
 def _adopt(node: ir.Node, output: ir.Value, proto: Any) -> None:
