@@ -6,8 +6,8 @@ Constants with equal bytes are stored once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isinf, isnan
 from pathlib import Path
-from textwrap import wrap
 
 import numpy as np
 import numpy.typing as npt
@@ -83,29 +83,32 @@ def _constants(plan: Plan) -> list[tuple[Buffer, Array]]:
 
 def _rows(data: Array) -> list[str]:
     words = [literal(value) for value in data.reshape(-1)] or ["0"]
-    return wrap(", ".join(words), 98, initial_indent="  ", subsequent_indent="  ")
+    return [f"  {', '.join(words[i : i + 6])}," for i in range(0, len(words), 6)]
 
 
 def literal(value: np.generic) -> str:
     """A C constant with exactly the value of a NumPy scalar; half floats as their bits."""
-    if isinstance(value, np.float16):
-        return str(int(value.view(np.uint16)))
-    if isinstance(value, np.floating):
-        return _float_literal(value)
-    if isinstance(value, np.bool_):
-        return "true" if value else "false"
-    if isinstance(value, np.integer):
-        return _integer_literal(int(value))
-    raise InternalError(f"a constant of type {value.dtype} has no C literal")
+    match value.dtype.name:
+        case "float16":
+            return str(int(value.view(np.uint16)))
+        case "float32":
+            return _float_literal(float(value), "f")
+        case "float64":
+            return _float_literal(float(value), "")
+        case "bool":
+            return "true" if value else "false"
+        case _ if value.dtype.kind in "iu":
+            return _integer_literal(int(value))
+        case name:
+            raise InternalError(f"a constant of type {name} has no C literal")
 
 
-def _float_literal(value: np.floating) -> str:
-    number = float(value)
-    if np.isnan(number):
+def _float_literal(number: float, suffix: str) -> str:
+    if isnan(number):
         return "NAN"
-    if np.isinf(number):
+    if isinf(number):
         return "INFINITY" if number > 0 else "-INFINITY"
-    return number.hex() + ("f" if value.dtype.itemsize == 4 else "")
+    return number.hex() + suffix
 
 
 def _integer_literal(number: int) -> str:

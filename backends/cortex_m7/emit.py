@@ -1,0 +1,74 @@
+"""From a planned Program to C sources that drop into any Cortex-M7 project."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from offramp.backends.base import LoweredProgram
+from offramp.backends.driver.constants import write_arrays
+from offramp.backends.driver.interface import Interface, describe
+from offramp.backends.driver.render import environment, render_driver
+from offramp.compiler import targets
+from offramp.compiler.errors import UserError
+from offramp.compiler.targets import Target
+from offramp.passes.memory.validate import check_memory
+
+PACKAGE = "offramp.backends.cortex_m7"
+_TEMPLATES = {
+    "Makefile.j2": "Makefile",
+    "README.md.j2": "README.md",
+    "board/main.c.j2": "board/main.c",
+}
+_COPIED = ("board/startup.c", "board/semihosting.h", "board/mps2-an500.ld")
+
+
+def emit(lowered: LoweredProgram, folder: Path) -> None:
+    """Write everything into `folder`; no compiler is needed.
+
+    Raises:
+        InternalError: the memory plan is missing or wrong.
+        UserError: arena or weights do not fit the board's memories.
+    """
+    plan, target = lowered.plan, targets.get(lowered.plan.target)
+    check_memory(plan)
+    interface = describe(plan, target.alignment)
+    _check_fits(interface, target)
+    constants = write_arrays(plan, folder / f"{plan.name}_weights.c", target.alignment)
+    driver = render_driver(plan, interface, constants, lowered.kernels.prototypes(), batch=False)
+    (folder / f"{plan.name}.h").write_text(driver.header)
+    (folder / f"{plan.name}.c").write_text(driver.source)
+    (folder / f"{plan.name}_kernels.c").write_text(lowered.kernels.to_c())
+    _write_support(interface, folder)
+    interface.write(folder)
+
+
+def _write_support(interface: Interface, folder: Path) -> None:
+    (folder / "board").mkdir()
+    values: dict[str, Any] = {
+        "name": interface.name,
+        "NAME": interface.name.upper(),
+        "inputs": interface.inputs,
+        "outputs": interface.outputs,
+        "exits": interface.exits,
+        "arena": interface.arena,
+        "weights": interface.weights,
+    }
+    templates = environment(PACKAGE)
+    for template, name in _TEMPLATES.items():
+        (folder / name).write_text(templates.get_template(template).render(values))
+    for name in _COPIED:
+        source = resources.files(PACKAGE).joinpath("templates").joinpath(name)
+        (folder / name).write_text(source.read_text())
+
+
+def _check_fits(interface: Interface, target: Target) -> None:
+    needs = {"sram": ("arena", interface.arena), "code": ("weights", interface.weights)}
+    for memory in target.memories:
+        what, size = needs.get(memory.name, ("", 0))
+        if size > memory.bytes:
+            raise UserError(
+                f"{interface.name} does not fit {target.name}: its {what} needs {size} bytes, "
+                f"memory {memory.name!r} has {memory.bytes}; choose a smaller network or input"
+            )

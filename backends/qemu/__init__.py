@@ -1,0 +1,1 @@
+"""Running firmware in QEMU and counting exactly what it executes."""

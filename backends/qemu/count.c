@@ -1,0 +1,126 @@
+/* A QEMU TCG plugin: exact counts of guest instructions between two addresses.
+ *
+ * Arguments: entry=ADDRESS, leave=ADDRESS, out=FILE. Counting starts when the instruction at `entry`
+ * is about to run and stops before the one at `leave`; both must be jump targets, since whole
+ * translation blocks are counted. FILE gets a line "run COUNT" for every such span, in order, and a
+ * line "at ADDRESS COUNT MNEMONIC" for every instruction that ran within any.
+ *
+ * Debian's QEMU loads plugins but ships no header, so the few functions used are declared here; they
+ * have had these signatures since QEMU 4.2.
+ */
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef uint64_t plugin_id;
+typedef void block_callback(unsigned int cpu, void *data);
+enum { NO_REGISTERS = 0 };
+
+extern void qemu_plugin_register_vcpu_tb_trans_cb(plugin_id id,
+                                                  void (*callback)(plugin_id id, void *block));
+extern void qemu_plugin_register_atexit_cb(plugin_id id,
+                                           void (*callback)(plugin_id id, void *data), void *data);
+extern void qemu_plugin_register_vcpu_tb_exec_cb(void *block, block_callback *callback, int flags,
+                                                 void *data);
+extern size_t qemu_plugin_tb_n_insns(const void *block);
+extern void *qemu_plugin_tb_get_insn(const void *block, size_t index);
+extern uint64_t qemu_plugin_insn_vaddr(const void *instruction);
+extern char *qemu_plugin_insn_disas(const void *instruction);
+
+#ifndef QEMU_PLUGIN_VERSION
+#define QEMU_PLUGIN_VERSION 1
+#endif
+__attribute__((visibility("default"))) int qemu_plugin_version = QEMU_PLUGIN_VERSION;
+
+typedef struct {
+    uint64_t address;
+    char mnemonic[16];
+} instruction;
+
+typedef struct block {
+    struct block *next;
+    uint64_t executions;
+    size_t length;
+    instruction instructions[];
+} block;
+
+static uint64_t entry_address, leave_address, count;
+static int counting;
+static block *blocks;
+static FILE *out;
+
+static void executed(unsigned int cpu, void *data)
+{
+    block *const self = data;
+    const uint64_t address = self->instructions[0].address;
+    (void)cpu;
+    if (counting && address == leave_address) {
+        fprintf(out, "run %" PRIu64 "\n", count);
+        counting = 0;
+    }
+    if (address == entry_address) {
+        counting = 1;
+        count = 0;
+    }
+    if (counting) {
+        count += self->length;
+        ++self->executions;
+    }
+}
+
+static void translated(plugin_id id, void *translation)
+{
+    const size_t length = qemu_plugin_tb_n_insns(translation);
+    block *const self = calloc(1, sizeof *self + length * sizeof self->instructions[0]);
+    (void)id;
+    if (!self || !length)
+        return;
+    self->length = length;
+    self->next = blocks;
+    blocks = self;
+    for (size_t i = 0; i < length; ++i) {
+        void *const guest = qemu_plugin_tb_get_insn(translation, i);
+        char *const text = qemu_plugin_insn_disas(guest);
+        self->instructions[i].address = qemu_plugin_insn_vaddr(guest);
+        snprintf(self->instructions[i].mnemonic, sizeof self->instructions[i].mnemonic, "%.*s",
+                 (int)strcspn(text, " \t"), text);
+        free(text);
+    }
+    qemu_plugin_register_vcpu_tb_exec_cb(translation, executed, NO_REGISTERS, self);
+}
+
+static void finished(plugin_id id, void *data)
+{
+    (void)id;
+    (void)data;
+    for (const block *b = blocks; b; b = b->next)
+        for (size_t i = 0; b->executions && i < b->length; ++i)
+            fprintf(out, "at %" PRIx64 " %" PRIu64 " %s\n", b->instructions[i].address,
+                    b->executions, b->instructions[i].mnemonic);
+    fclose(out);
+}
+
+__attribute__((visibility("default"))) int qemu_plugin_install(plugin_id id, const void *info,
+                                                               int argc, char **argv)
+{
+    const char *path = NULL;
+    (void)info;
+    for (int i = 0; i < argc; ++i) {
+        if (!strncmp(argv[i], "entry=", 6))
+            entry_address = strtoull(argv[i] + 6, NULL, 0);
+        else if (!strncmp(argv[i], "leave=", 6))
+            leave_address = strtoull(argv[i] + 6, NULL, 0);
+        else if (!strncmp(argv[i], "out=", 4))
+            path = argv[i] + 4;
+    }
+    out = path ? fopen(path, "w") : NULL;
+    if (!out) {
+        fprintf(stderr, "count: cannot write %s\n", path ? path : "(no out=FILE given)");
+        return 1;
+    }
+    qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+    qemu_plugin_register_atexit_cb(id, finished, NULL);
+    return 0;
+}
