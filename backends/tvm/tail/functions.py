@@ -35,6 +35,12 @@ def function_body(
     return onnx.FunctionProto.FromString(body) if body else None
 
 
+def parse(text: str) -> onnx.FunctionProto:
+    """A function written in ONNX's textual form, of the newest operator set."""
+    header = f'<domain: "offramp", opset_import: ["" : {defs.onnx_opset_version()}]>'
+    return onnx.parser.parse_function(header + text)
+
+
 def default_attributes(node: onnx.NodeProto, version: int, body: onnx.FunctionProto) -> Attributes:
     """What the operator's attributes are where the node does not set them, by name."""
     schema = defs.get_schema(node.op_type, version, node.domain)

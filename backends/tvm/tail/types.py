@@ -8,6 +8,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
@@ -83,3 +84,10 @@ def _supported(dtype: str, what: str) -> str:
 def numpy_dtype(name: str) -> np.dtype[np.generic]:
     """The NumPy type called `name`, those of ml_dtypes included."""
     return np.dtype(getattr(ml_dtypes, name, name))
+
+
+def constant(data: npt.NDArray[Any]) -> Any:
+    """A Relax constant; given an array alone, Relax would narrow 64-bit types."""
+    from tvm import relax, runtime
+
+    return relax.const(runtime.tensor(np.ascontiguousarray(data).reshape(data.shape)))

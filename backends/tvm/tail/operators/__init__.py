@@ -2,9 +2,47 @@
 
 from __future__ import annotations
 
+from offramp.backends.tvm.tail.operators import (
+    elementwise,
+    linear,
+    normalizing,
+    ordering,
+    quantized,
+    shapes,
+)
 from offramp.backends.tvm.tail.operators.context import Lowering, OperatorCall
 
-LOWERINGS: dict[tuple[str, str], Lowering] = {}
-"""By domain and operator."""
+LOWERINGS: dict[str, Lowering] = {
+    "BatchNormalization": normalizing.batch_normalization,
+    "BitCast": elementwise.bit_cast,
+    "BitShift": elementwise.bit_shift,
+    "ConvInteger": quantized.conv_integer,
+    "CumProd": ordering.cumulative_product,
+    "CumSum": ordering.cumulative,
+    "DFT": linear.dft,
+    "Det": linear.determinant,
+    "Dropout": normalizing.dropout,
+    "EyeLike": shapes.eye_like,
+    "IsInf": elementwise.is_inf,
+    "LpNormalization": normalizing.lp_normalization,
+    "Mish": elementwise.mish,
+    "Mod": elementwise.modulo,
+    "Pow": elementwise.power,
+    "QLinearConv": quantized.qlinear_conv,
+    "QLinearMatMul": quantized.qlinear_matmul,
+    "Range": shapes.range_,
+    "Reshape": shapes.view,
+    "ReverseSequence": ordering.reverse_sequence,
+    "STFT": linear.stft,
+    "Shape": shapes.shape,
+    "Size": shapes.size,
+    "Squeeze": shapes.view,
+    "TopK": ordering.top_k,
+    "Unsqueeze": shapes.view,
+}
+"""By operator of the standard set."""
 
-__all__ = ["LOWERINGS", "Lowering", "OperatorCall"]
+BY_FUNCTION_BODY = frozenset({"AffineGrid", "Attention", "RMSNormalization", "SpaceToDepth"})
+"""Operators that TVM's importer reads differently from ONNX, lowered by ONNX's own definition."""
+
+__all__ = ["BY_FUNCTION_BODY", "LOWERINGS", "Lowering", "OperatorCall"]

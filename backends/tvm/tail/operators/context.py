@@ -11,15 +11,21 @@ import numpy.typing as npt
 
 from offramp.backends.tvm.tail.refusal import RefusalError
 from offramp.backends.tvm.tail.scope import Attributes
-from offramp.backends.tvm.tail.types import TensorType, type_of_expression
+from offramp.backends.tvm.tail.types import (
+    TensorType,
+    constant,
+    numpy_dtype,
+    type_of_expression,
+)
 
 
 @dataclass(frozen=True)
 class OperatorCall:
     """One node: operands are Relax expressions, constants NumPy arrays, absent ones None.
 
-    builder: the Relax block builder that results are emitted into. outputs: how many outputs the
-    node names, trailing ones left out. version: operator set version of the node's domain.
+    builder: the Relax block builder that results are emitted into. outputs: the names of the
+    node's outputs, empty where one is not wanted. version: operator set version of its domain.
+    declared_types: of the outputs, as far as the model declares them.
     """
 
     builder: Any
@@ -27,6 +33,7 @@ class OperatorCall:
     attributes: Attributes
     outputs: tuple[str, ...]
     version: int
+    declared_types: tuple[TensorType | None, ...] = ()
 
     def operand(self, position: int) -> Any | None:
         """The operand as it is, None where absent."""
@@ -38,12 +45,10 @@ class OperatorCall:
         Raises:
             RefusalError: it is absent.
         """
-        from tvm import relax
-
         value = self.operand(position)
         if value is None:
             raise RefusalError(f"input {position} is missing")
-        return relax.const(value) if isinstance(value, np.ndarray) else value
+        return constant(value) if isinstance(value, np.ndarray) else value
 
     def type_of(self, position: int) -> TensorType:
         """The type of an operand that is present."""
@@ -63,6 +68,10 @@ class OperatorCall:
             raise RefusalError(f"{name!r} must be a constant")
         return value
 
+    def constant_expression(self, data: npt.NDArray[Any], dtype: str) -> Any:
+        """`data` as a Relax constant of element type `dtype`."""
+        return constant(data.astype(numpy_dtype(dtype)))
+
     def emit(self, expression: Any) -> Any:
         """Bind an expression to a variable; its type is known afterwards."""
         return self.builder.emit(expression)
@@ -71,6 +80,10 @@ class OperatorCall:
         """Emit a tensor expression: `function` takes and returns `te.Tensor`s."""
         return self.builder.emit_te(function, *arguments)
 
+    def declared(self, position: int) -> TensorType | None:
+        """The type that the model declares for an output; None inside function bodies."""
+        return self.declared_types[position] if position < len(self.declared_types) else None
+
     def attribute(self, name: str, default: Any) -> Any:
         """An attribute's value; strings come decoded."""
         value = self.attributes.get(name, default)
@@ -78,4 +91,12 @@ class OperatorCall:
 
 
 Lowering = Callable[[OperatorCall], Any | Sequence[Any]]
-"""Lowers one node: returns one expression for each output that the node names (or one alone)."""
+"""Lowers one node to one expression for each of its outputs (or one alone).
+
+A string is an ONNX function to be lowered in its place. None leaves the node to TVM's importer or its function body.
+"""
+
+
+def replace_at(values: Sequence[Any], position: int, value: Any) -> list[Any]:
+    """A copy of `values` with one of them replaced."""
+    return [*values[:position], value, *values[position + 1 :]]

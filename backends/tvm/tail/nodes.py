@@ -1,0 +1,217 @@
+"""One ONNX node to Relax: by a lowering of ours, by TVM's importer, or by ONNX's function body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from offramp.backends.tvm.tail import folding, functions
+from offramp.backends.tvm.tail.control import CONTROL_FLOW
+from offramp.backends.tvm.tail.declared import recover
+from offramp.backends.tvm.tail.operators import BY_FUNCTION_BODY, LOWERINGS, OperatorCall
+from offramp.backends.tvm.tail.refusal import RefusalError, reason_of
+from offramp.backends.tvm.tail.scope import Attributes, Scope, resolved
+from offramp.backends.tvm.tail.types import TensorType, constant, numpy_dtype, type_of_expression
+
+Declared = tuple[TensorType | None, ...]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A node where it is used: its operands, attributes, scope and declared output types."""
+
+    node: onnx.NodeProto
+    operands: list[Any]
+    attributes: Attributes
+    scope: Scope
+    declared: Declared
+
+
+class NodeImporter:
+    """Lowers nodes into one block builder; function bodies and branches recurse."""
+
+    def __init__(self, builder: Any) -> None:
+        self._builder = builder
+
+    def lower(self, node: onnx.NodeProto, scope: Scope, declared: Declared = ()) -> list[Any]:
+        """The node's outputs: NumPy arrays where they are constant, else Relax expressions.
+
+        declared: types of the outputs, as far as the model declares them.
+
+        Raises:
+            RefusalError: no way of lowering fits; the message is the reason of the first.
+        """
+        attributes, operands = scope.attributes_of(node), scope.operands(node)
+        if folding.foldable(node, operands):
+            return folding.fold(node, operands, attributes, scope.opsets)
+        if declared and all(t is not None and t.elements == 0 for t in declared):
+            return [np.zeros(t.shape, numpy_dtype(t.dtype)) for t in declared if t is not None]
+        if declared:
+            first = _type_of(operands[0]) if operands and operands[0] is not None else None
+            operands = recover(node.op_type, operands, first, declared, attributes)
+        return self._first_that_fits(Site(node, operands, attributes, scope, declared))
+
+    def straight_line(
+        self, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], scope: Scope
+    ) -> list[Any]:
+        """Lower a body node by node; its outputs, None for those that it leaves undefined.
+
+        Raises:
+            RefusalError: one of the nodes has no lowering.
+        """
+        for node in nodes:
+            try:
+                results = self.lower(node, scope)
+            except RefusalError as error:
+                raise RefusalError(f"{error} ({node.op_type} in its definition)") from error
+            for name, result in zip(node.output, results, strict=False):
+                if name:
+                    scope.values[name] = self.bound(result)
+        return [scope.values.get(name) for name in outputs]
+
+    def bound(self, result: Any) -> Any:
+        """A result that can be read several times: a constant or a variable."""
+        is_final = result is None or isinstance(result, np.ndarray)
+        return result if is_final else self._builder.emit(result)
+
+    def results(self, result: Any) -> list[Any]:
+        """What a converter returned, taken apart into one entry for each output."""
+        from tvm import relax
+        from tvm.ir import GenericConst
+
+        match result:
+            case np.ndarray() | None:
+                return [result]
+            case list() | tuple():
+                return [r for one in result for r in self.results(one)]
+            case relax.Tuple():
+                return [r for one in result.fields for r in self.results(one)]
+            case relax.ShapeExpr():
+                return [_shape_constant(result)]
+            case GenericConst():
+                return [result.value.numpy()]
+            case _:
+                return self._unpacked(self._builder.emit(result))
+
+    def _unpacked(self, variable: Any) -> list[Any]:
+        from tvm import relax
+
+        if not isinstance(variable.ty, relax.TupleType):
+            return [variable]
+        fields = range(len(variable.ty.fields))
+        return [self._builder.emit(relax.TupleGetItem(variable, i)) for i in fields]
+
+    def _first_that_fits(self, site: Site) -> list[Any]:
+        reasons: list[str] = []
+        for way in self._ways(site.node):
+            try:
+                results = way(site)
+                if results is not None:
+                    _check_types(results, site.declared)
+                    return results
+            except Exception as error:  # whatever TVM raises is a reason to refuse, not a crash
+                reasons.append(reason_of(error))
+        raise RefusalError(reasons[0] if reasons else "there is no lowering for this operator")
+
+    def _ways(self, node: onnx.NodeProto) -> list[Callable[[Site], list[Any] | None]]:
+        if node.domain:
+            return [self._function_body]
+        if node.op_type in CONTROL_FLOW:
+            return [self._control_flow]
+        if node.op_type in BY_FUNCTION_BODY:
+            return [self._own, self._function_body]
+        return [self._own, self._tvm, self._function_body]
+
+    def _control_flow(self, site: Site) -> list[Any] | None:
+        return CONTROL_FLOW[site.node.op_type](self, site)
+
+    def _own(self, site: Site) -> list[Any] | None:
+        lowering = LOWERINGS.get(site.node.op_type)
+        if lowering is None:
+            return None
+        call = OperatorCall(
+            self._builder,
+            tuple(site.operands),
+            site.attributes,
+            tuple(site.node.output),
+            site.scope.version(""),
+            site.declared,
+        )
+        result = lowering(call)
+        if isinstance(result, str):
+            return self._inlined(functions.parse(result), site, site.attributes)
+        return None if result is None else self.results(result)
+
+    def _tvm(self, site: Site) -> list[Any] | None:
+        from tvm.relax.frontend.onnx.onnx_frontend import onnx_input
+
+        node = site.node
+        if node.op_type not in _tvm_converters():
+            return None
+        convert = _tvm_converters()[node.op_type].get_converter(site.scope.version(""))
+        custom = {"name": node.name, "num_outputs": len(node.output)}
+        inputs = onnx_input([None if o is None else expression(o) for o in site.operands])
+        attributes = {**site.attributes, "tvm_custom": custom}
+        results = self.results(convert(self._builder, inputs, attributes, [{}, {}]))
+        if len(results) < len(node.output):
+            raise RefusalError(f"{len(node.output)} outputs are wanted, {len(results)} supported")
+        return results
+
+    def _function_body(self, site: Site) -> list[Any] | None:
+        version = site.scope.version(site.node.domain)
+        node = resolved(site.node, site.attributes)
+        types = [None if o is None else _type_of(o) for o in site.operands]
+        body = functions.function_body(node, version, types)
+        if body is None:
+            return None
+        defaults = functions.default_attributes(node, version, body)
+        return self._inlined(body, site, defaults | site.attributes)
+
+    def _inlined(self, body: onnx.FunctionProto, site: Site, attributes: Attributes) -> list[Any]:
+        absent = [None] * (len(body.input) - len(site.operands))
+        values = dict(zip(body.input, [*site.operands, *absent], strict=True))
+        opsets = {o.domain: o.version for o in body.opset_import}
+        scope = Scope(values, {**site.scope.opsets, **opsets}, attributes)
+        return self.straight_line(body.node, body.output[: len(site.node.output)], scope)
+
+
+@cache
+def _tvm_converters() -> dict[str, Any]:
+    from tvm.relax.frontend.onnx import onnx_frontend
+
+    return onnx_frontend._get_convert_map()
+
+
+def _check_types(results: Sequence[Any], declared: Declared) -> None:
+    for position, result in enumerate(results):
+        if result is None:
+            continue
+        found = _type_of(result)
+        wanted = declared[position] if position < len(declared) else None
+        if wanted is not None and found != wanted:
+            raise RefusalError(
+                f"output {position} should be {wanted}, TVM's importer gives {found}"
+            )
+
+
+def _type_of(value: Any) -> TensorType:
+    if isinstance(value, np.ndarray):
+        return TensorType(value.shape, str(value.dtype))
+    return type_of_expression(value)
+
+
+def expression(value: Any) -> Any:
+    """A value of a scope as a Relax expression."""
+    return constant(value) if isinstance(value, np.ndarray) else value
+
+
+def _shape_constant(shape: Any) -> npt.NDArray[np.int64]:
+    if not all(hasattr(extent, "value") for extent in shape.values):
+        raise RefusalError("the shape of its result depends on data")
+    return np.array([int(extent.value) for extent in shape.values], np.int64)

@@ -1,0 +1,52 @@
+"""Operators that compute nothing: shapes as constants, views, ranges, identity matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from offramp.backends.tvm.tail.operators.context import OperatorCall
+
+
+def shape(call: OperatorCall) -> Any:
+    """Shape: known here, so a constant."""
+    extents = call.type_of(0).shape
+    return np.array(extents[call.attribute("start", 0) : call.attribute("end", None)], np.int64)
+
+
+def size(call: OperatorCall) -> Any:
+    """Size: known here, so a constant."""
+    return np.array(call.type_of(0).elements, np.int64)
+
+
+def view(call: OperatorCall) -> Any:
+    """Reshape, Squeeze, Unsqueeze: the declared shape says all."""
+    from tvm import relax
+
+    declared = call.declared(0)
+    return None if declared is None else relax.op.reshape(call.expression(0), declared.shape)
+
+
+def eye_like(call: OperatorCall) -> Any:
+    """EyeLike: ones on the diagonal `k`."""
+    kind = call.type_of(0)
+    code = call.attribute("dtype", None)
+    dtype = kind.dtype if code is None else ir.DataType(code).numpy()
+    return np.eye(*kind.shape, k=call.attribute("k", 0)).astype(dtype)
+
+
+def range_(call: OperatorCall) -> Any:
+    """Range with limits known only when it runs, of declared length."""
+    from tvm import te
+
+    declared = call.declared(0)
+    if declared is None:
+        return None
+
+    def compute(start: Any, delta: Any) -> Any:
+        step = lambda i: start() + i.astype(declared.dtype) * delta()  # noqa: E731  # te wants a lambda
+        return te.compute(declared.shape, step, name="range")
+
+    return call.compute(compute, call.expression(0), call.expression(2))
