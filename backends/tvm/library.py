@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from offramp.backends.tvm.bare import Bare, finalize
+from offramp.backends.tvm.c_dialect import for_c
 from offramp.compiler.targets import Target
 
 _C_TYPES = {
@@ -47,7 +49,8 @@ class KernelLibrary:
         import tvm
 
         target = tvm.target.Target({"kind": "c"})
-        source = _build(self._kernels.values(), target).inspect_source()
+        kernels = [replace(k, function=for_c(k.function)) for k in self._kernels.values()]
+        source = _build(kernels, target).inspect_source()
         return _HEADER + _strip(source)
 
     def to_object(self, path: Path) -> None:

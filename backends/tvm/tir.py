@@ -86,15 +86,16 @@ class FunctionBuilder:
 
     @contextmanager
     def loop(self, name: str, extent: Expr) -> Iterator[Expr]:
-        """A serial loop from zero; one that runs exactly once is no loop."""
+        """A serial loop from zero; one that runs once, or does nothing, is no loop."""
         if isinstance(extent, int) and extent == 1:
             yield 0
             return
         variable = tirx.Var(self._unique(name), PrimType("int32"))
         self._scopes.append([])
         yield variable
-        body = sequence(self._scopes.pop())
-        self._add(tirx.For(variable, 0, extent, tirx.ForKind.SERIAL, body))
+        body = self._scopes.pop()
+        if body:
+            self._add(tirx.For(variable, 0, extent, tirx.ForKind.SERIAL, sequence(body)))
 
     def build(self) -> Any:
         """The finished PrimFunc."""
