@@ -33,7 +33,8 @@ class Result:
     outputs: by name, with a leading axis of N samples.
     exit_index: int64 [N], where each sample left; the final output is the number of exits.
     confidence: float32 [N], the score of the exit taken; NaN for a final output without one.
-    cost: float64 [N] in `unit` ("ns" or "instructions"), measured while running.
+    cost: float64 [N] in `unit`: instructions counted in this run, or nanoseconds measured for the
+        exit that the sample took.
     exit_rates: fraction of the samples at each exit, the final output last.
     """
 
@@ -63,12 +64,17 @@ def run(artifact: Artifact, samples: Dataset) -> Result:
     manifest = artifact.manifest
     runner = backends.get(manifest.target).load(artifact.folder)
     answers = _answers(runner, samples, manifest)
+    cost = (
+        _costs_by_exit(runner, manifest)[answers.exit_index]
+        if answers.cost is None
+        else answers.cost
+    )
     counts = np.bincount(answers.exit_index, minlength=len(manifest.exits))
     return Result(
         outputs=answers.outputs,
         exit_index=answers.exit_index,
         confidence=answers.confidence,
-        cost=_costs(answers, manifest),
+        cost=cost,
         unit=manifest.static_cost.unit,
         exit_rates=tuple(float(count) / len(samples) for count in counts),
     )
@@ -98,10 +104,9 @@ def _answers(runner: Runner, samples: Dataset, manifest: Manifest) -> Answers:
     )
 
 
-def _costs(answers: Answers, manifest: Manifest) -> npt.NDArray[np.float64]:
-    if answers.cost is not None:
-        return answers.cost
-    return np.array([manifest.exits[i].value for i in answers.exit_index], np.float64)
+def _costs_by_exit(runner: Runner, manifest: Manifest) -> npt.NDArray[np.float64]:
+    """Measured cost of a sample that leaves at each exit, where a run does not tell costs."""
+    return np.array([cost.value for cost in runner.bench(_example(manifest)).per_exit])
 
 
 def _example(manifest: Manifest) -> dict[str, Array]:
