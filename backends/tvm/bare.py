@@ -22,16 +22,17 @@ WORKSPACE_ALIGNMENT = 64
 class Bare:
     """One bare function: pointers only, scratch through a last `void *` if `workspace` is not 0.
 
-    dtypes: NumPy element types of the pointers, workspace excluded.
+    dtypes: NumPy element types of the pointers, workspace excluded. extended: the same function
+    for the target's extension, or None.
     """
 
-    symbol: str
     function: Any
     dtypes: tuple[str, ...]
     workspace: int = 0
+    extended: Any | None = None
 
 
-def bare(function: Any, symbol: str = "") -> Bare:
+def bare(function: Any) -> Bare:
     """Lower a scheduled PrimFunc over static buffers to the bare convention."""
     import tvm
     from tvm import tirx
@@ -49,12 +50,7 @@ def bare(function: Any, symbol: str = "") -> Bare:
     if workspace.bytes:
         pointers.append(workspace.pointer)
     result = tirx.PrimFunc(pointers, tirx.SeqStmt([*declarations, body]))
-    return Bare(symbol, result, tuple(dtypes), workspace.bytes)
-
-
-def finalize(function: Any, symbol: str, target: Any) -> Any:
-    """The function as code generators want it: named, and bound to `target`."""
-    return function.with_attr("global_symbol", symbol).with_attr("target", target)
+    return Bare(result, tuple(dtypes), workspace.bytes)
 
 
 def _passes() -> Any:

@@ -1,4 +1,4 @@
-"""Rewrites that TVM's C code generator needs."""
+"""Before and after TVM's C code generator: what it needs, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -34,3 +34,21 @@ def _extreme(node: Any, functions: dict[str, str], a_wins: Any) -> Any:
     if dtype in functions:
         return tirx.call_pure_extern(dtype, functions[dtype], node.a, node.b)
     return tirx.if_then_else(a_wins, node.a, node.b)
+
+
+_HEADER = "#include <math.h>\n#include <stdbool.h>\n#include <stdint.h>\n#include <string.h>\n"
+
+
+def standalone(source: str) -> str:
+    """Generated source without TVM's includes, linkage macros and library context."""
+    unwanted = ("#include", "#define TVM_EXPORTS", "// tvm target", "void* __tvm_ffi")
+    lines: list[str] = []
+    is_guarded = False
+    for line in source.splitlines():
+        if line.startswith("#ifdef __cplusplus"):
+            is_guarded = True
+        elif is_guarded:
+            is_guarded = not line.startswith("#endif")
+        elif not line.startswith(unwanted):
+            lines.append(line.removeprefix("TVM_DLL "))
+    return _HEADER + "\n".join(lines) + "\n"

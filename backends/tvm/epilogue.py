@@ -103,7 +103,7 @@ def parameters(
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value goes: `lanes` output elements from `index` on, of channels from `channel` on."""
+    """Where a value goes: `lanes` output elements at `index`, of channels from `channel` on."""
 
     index: Expr
     channel: Expr

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from offramp.backends.tvm.bare import Bare, finalize
-from offramp.backends.tvm.c_dialect import for_c
+from offramp.backends import tools
+from offramp.backends.tvm.bare import Bare
+from offramp.backends.tvm.c_dialect import for_c, standalone
+from offramp.backends.tvm.dispatch import dispatcher, parameters
 from offramp.compiler.targets import Target
 
-_C_TYPES = {
-    "float32": "float",
-    "float64": "double",
-    "bool": "bool",
-    "int8": "int8_t",
-    "int16": "int16_t",
-    "int32": "int32_t",
-    "int64": "int64_t",
-    "uint8": "uint8_t",
-    "uint16": "uint16_t",
-    "uint32": "uint32_t",
-    "uint64": "uint64_t",
-    "float16": "uint16_t",
-}
-_HEADER = "#include <math.h>\n#include <stdbool.h>\n#include <stdint.h>\n#include <string.h>\n"
+_BASE, _EXTENDED = "_base", "_extended"
 
 
 class KernelLibrary:
     """Bare C functions by symbol: `void symbol(T *arg0, ..., T *argN[, uint8_t *workspace])`."""
 
-    def __init__(self, kernels: Sequence[Bare], target: Target) -> None:
-        self._kernels = {kernel.symbol: kernel for kernel in kernels}
+    def __init__(self, kernels: Mapping[str, Bare], target: Target) -> None:
+        self._kernels = dict(kernels)
         self.target = target
 
     @property
@@ -42,50 +31,56 @@ class KernelLibrary:
 
     def prototypes(self) -> str:
         """C declarations of all functions, one a line."""
-        return "".join(f"{_prototype(kernel)};\n" for kernel in self._kernels.values())
+        lines = (f"void {s}({parameters(k)});\n" for s, k in self._kernels.items())
+        return "".join(lines)
 
     def to_c(self) -> str:
         """Self-contained C99 that needs `<math.h>` and `<string.h>` only."""
-        import tvm
-
-        target = tvm.target.Target({"kind": "c"})
-        kernels = [replace(k, function=for_c(k.function)) for k in self._kernels.values()]
-        source = _build(kernels, target).inspect_source()
-        return _HEADER + _strip(source)
+        functions = {s: for_c(k.function) for s, k in self._kernels.items()}
+        return standalone(_compile(functions, {"kind": "c"}).inspect_source())
 
     def to_object(self, path: Path) -> None:
-        """Write an ELF object, position independent, for the target's instruction set."""
-        import tvm
+        """Write an ELF object, position independent, for the target's instruction set.
 
-        target = tvm.target.Target(self.target.llvm)
-        _build(self._kernels.values(), target).write_to_file(str(path), "o")
+        Kernels that have an extended version are entered through a function that chooses by the
+        processor it runs on.
+
+        Raises:
+            ToolError: gcc is missing or failed.
+        """
+        with tempfile.TemporaryDirectory(prefix="offramp-") as scratch:
+            parts = self._objects(Path(scratch))
+            if len(parts) == 1:
+                shutil.copy(parts[0], path)
+            else:
+                tools.run(["gcc", "-r", "-nostdlib", "-o", str(path.absolute()), *map(str, parts)])
+
+    def _objects(self, folder: Path) -> list[Path]:
+        """One object a processor, and the functions that choose between them."""
+        both = {s: k for s, k in self._kernels.items() if k.extended is not None}
+        base = {s + _BASE if s in both else s: k.function for s, k in self._kernels.items()}
+        objects = [folder / "base.o"]
+        _compile(base, self.target.llvm).write_to_file(str(objects[0]), "o")
+        extended = self.target.extended()
+        if both and extended is not None and self.target.extension is not None:
+            objects += [folder / "extended.o", folder / "dispatch.o"]
+            functions = {s + _EXTENDED: k.extended for s, k in both.items()}
+            _compile(functions, extended.llvm).write_to_file(str(objects[1]), "o")
+            source = dispatcher(both, self.target.extension.processor, (_BASE, _EXTENDED))
+            (folder / "dispatch.c").write_text(source)
+            flags = ["-std=c99", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror"]
+            tools.run(["gcc", *flags, "-c", "dispatch.c", "-o", "dispatch.o"], folder=folder)
+        return objects
 
 
-def _build(kernels: Any, target: Any) -> Any:
+def _compile(functions: Mapping[str, Any], attributes: Mapping[str, object]) -> Any:
+    """A TVM runtime module with bare functions, compiled for one LLVM or C target."""
     import tvm
 
-    module = tvm.IRModule({k.symbol: finalize(k.function, k.symbol, target) for k in kernels})
-    module = tvm.tirx.transform.LowerIntrin()(module)
+    target = tvm.target.Target(dict(attributes))
+    named = {
+        symbol: function.with_attr("global_symbol", symbol).with_attr("target", target)
+        for symbol, function in functions.items()
+    }
+    module = tvm.tirx.transform.LowerIntrin()(tvm.IRModule(named))
     return tvm.get_global_func(f"target.build.{target.kind.name}")(module, target)
-
-
-def _prototype(kernel: Bare) -> str:
-    pointers = [f"{_C_TYPES[dtype]} *" for dtype in kernel.dtypes]
-    if kernel.workspace:
-        pointers.append("uint8_t *")
-    return f"void {kernel.symbol}({', '.join(pointers)})"
-
-
-def _strip(source: str) -> str:
-    """Without TVM's includes, linkage macros and library context."""
-    lines, skip = [], False
-    for line in source.splitlines():
-        if line.startswith(("#include", "#define TVM_EXPORTS", "// tvm target", "void* __tvm_ffi")):
-            continue
-        if line.startswith("#ifdef __cplusplus"):
-            skip = True
-        elif skip:
-            skip = not line.startswith("#endif")
-        else:
-            lines.append(line.removeprefix("TVM_DLL "))
-    return "\n".join(lines) + "\n"

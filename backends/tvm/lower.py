@@ -14,7 +14,7 @@ from offramp.backends.tvm.bare import Bare, bare
 from offramp.backends.tvm.grouping import Kernel, Tail, View, group
 from offramp.backends.tvm.library import KernelLibrary
 from offramp.backends.tvm.segment import segment_graph
-from offramp.backends.tvm.selection import select
+from offramp.backends.tvm.selection import Selection, build, select
 from offramp.backends.tvm.tail import TailCall, lower_tail
 from offramp.compiler.ir import Block, Program
 from offramp.compiler.plan import BlockPlan, Buffer, KernelCall, Plan, Storage
@@ -51,7 +51,7 @@ class _Lowering:
         self.buffers: dict[str, Buffer] = {}
         self._constants: dict[tuple[str, tuple[int, ...], str], str] = {}
         self._symbols: dict[Any, str] = {}
-        self._kernels: list[Bare] = []
+        self._kernels: dict[str, Bare] = {}
         self._names: dict[ir.Value, str] = {}
 
     def run(self) -> Lowered:
@@ -102,11 +102,7 @@ class _Lowering:
 
     def _kernel(self, block: Block, kernel: Kernel) -> KernelCall:
         selection = select(kernel, self.target)
-        symbol = self._symbols.get(selection.spec)
-        if symbol is None:
-            dtypes = ("float32",) * (len(selection.arguments) + 1)
-            symbol = self._add(selection.kind, selection.build(), dtypes)
-            self._symbols[selection.spec] = symbol
+        symbol = self._kernel_symbol(selection)
         inputs = [
             self._name(a) if isinstance(a, ir.Value) else self._constant(a)
             for a in selection.arguments
@@ -119,6 +115,20 @@ class _Lowering:
             nodes=tuple(_node_name(n) for n in kernel.nodes if n.op_type != "Transpose"),
             macs=selection.spec.macs,
         )
+
+    def _kernel_symbol(self, selection: Selection) -> str:
+        """The symbol of a kernel, or of an equal one."""
+        spec, extended = selection.spec, selection.extended
+        if spec not in self._symbols:
+            self._symbols[spec] = self._add(
+                selection.kind,
+                Bare(
+                    function=build(spec),
+                    extended=None if extended is None else build(extended),
+                    dtypes=("float32",) * (len(selection.arguments) + 1),
+                ),
+            )
+        return self._symbols[spec]
 
     def _tail(self, block: Block, tail: Tail) -> list[KernelCall]:
         graph = segment_graph(tail.nodes, self.program.opset_imports)
@@ -186,13 +196,12 @@ class _Lowering:
 
         key = tvm_ffi.StructuralKey(function.function)
         if key not in self._symbols:
-            symbol = self._add(kind, function.function, function.dtypes, function.workspace)
-            self._symbols[key] = symbol
+            self._symbols[key] = self._add(kind, function)
         return self._symbols[key]
 
-    def _add(self, kind: str, function: Any, dtypes: tuple[str, ...], workspace: int = 0) -> str:
+    def _add(self, kind: str, function: Bare) -> str:
         symbol = f"{self.program.name}_{kind}_{len(self._kernels)}"
-        self._kernels.append(Bare(symbol, function, dtypes, workspace))
+        self._kernels[symbol] = function
         return symbol
 
     def _name(self, value: ir.Value) -> str:

@@ -22,17 +22,29 @@ class Tile:
     unroll: int
 
 
-def matrix_tile(target: Target, pixels: int, vectors: int, depth: int) -> Tile:
-    """The tile for a product of `pixels` rows by `vectors` columns, `depth` steps deep.
+def vector_lanes(target: Target, channels: int) -> int:
+    """Lanes of the narrowest vector that holds `channels`, or of the widest there is."""
+    lanes = target.vector_lanes
+    while lanes // 2 >= channels:
+        lanes //= 2
+    return lanes
+
+
+def matrix_tile(target: Target, pixels: int, filters: int, depth: int) -> Tile:
+    """The tile for a product of `pixels` rows by `filters` columns, `depth` steps deep.
 
     target: gives the register file: a tile keeps its accumulators, one operand of each column (or
-    row) and one more operand in registers.
+    row) and one more operand in registers. A tile is a whole number of weight panels wide.
     """
+    lanes = vector_lanes(target, filters)
+    vectors = -(-filters // lanes)
+    multiple = max(target.panel // lanes, 1)
     candidates = [
         (_cost(target, (pixels, vectors, depth), (height, width)), -height * width, height, width)
         for height in range(1, min(pixels, target.registers) + 1)
         for width in range(1, min(vectors, target.registers) + 1)
         if height * width + min(height, width) + 1 <= target.registers
+        and (width % multiple == 0 or width == vectors)
     ]
     _, _, height, width = min(candidates)
     return Tile(height, width, max(1, min(16, target.max_unrolled // (height * width))))

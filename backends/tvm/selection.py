@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from offramp.backends.tvm.anchors import Weights
+from offramp.backends.tvm.anchors import Anchor, Weights
 from offramp.backends.tvm.epilogue import Operand, Step
 from offramp.backends.tvm.grouping import Kernel
-from offramp.backends.tvm.schedules import matrix_tile, row_tile
+from offramp.backends.tvm.schedules import matrix_tile, row_tile, vector_lanes
 from offramp.backends.tvm.templates import channelwise, conv
-from offramp.backends.tvm.templates.channelwise import Channelwise
+from offramp.backends.tvm.templates.channelwise import Channelwise, Reduction
 from offramp.backends.tvm.templates.conv import Conv
 from offramp.compiler.targets import Target
 
@@ -24,32 +24,32 @@ Argument = ir.Value | npt.NDArray[np.generic]
 
 @dataclass(frozen=True)
 class Selection:
-    """A kernel ready to build. arguments: in order, without the output, which comes last."""
+    """A kernel ready to build.
 
-    spec: Spec
+    spec: the template and its parameters. extended: the same for the target's extension, which
+    reads the same packed weights. arguments: in order, without the output, which comes last.
+    residuals: positions of the arguments that the output may overwrite.
+    """
+
     kind: str
+    spec: Spec
+    extended: Spec | None
     arguments: tuple[Argument, ...]
     residuals: tuple[int, ...]
-    """Positions of the arguments that the output may overwrite."""
 
-    def build(self) -> Any:
-        """The TIR function."""
-        if isinstance(self.spec, Conv):
-            return conv.build(self.spec)
-        return channelwise.build(self.spec)
+
+def build(spec: Spec) -> Any:
+    """The TIR function of a specification."""
+    return conv.build(spec) if isinstance(spec, Conv) else channelwise.build(spec)
 
 
 def select(kernel: Kernel, target: Target) -> Selection:
     """The template instance that computes `kernel` on `target`."""
     kernel = _merged_bias(kernel)
     anchor = kernel.anchor
+    spec = _specify(kernel, target)
+    extended = target.extended()
     constants: list[Weights] = []
-    if anchor.reduction is None:
-        spec: Spec = _conv(kernel, target)
-        kind = "dense" if anchor.nodes[0].op_type in ("MatMul", "Gemm") else "conv"
-    else:
-        spec = _channelwise(kernel, target)
-        kind = anchor.reduction.value
     if anchor.weights is not None:
         constants.append(_packed(spec, anchor.weights))
     if anchor.bias is not None:
@@ -57,8 +57,26 @@ def select(kernel: Kernel, target: Target) -> Selection:
     arguments: list[Argument] = [anchor.source, *constants, *map(_constant, kernel.operands)]
     first = len(arguments) - len(kernel.operands)
     steps = [step for step in kernel.steps if step.has_argument]
-    residuals = [first + i for i, s in enumerate(steps) if s.operand is Operand.TENSOR]
-    return Selection(spec, kind, tuple(arguments), tuple(residuals))
+    return Selection(
+        kind=_kind(anchor),
+        spec=spec,
+        extended=None if extended is None else _specify(kernel, extended),
+        arguments=tuple(arguments),
+        residuals=tuple(first + i for i, s in enumerate(steps) if s.operand is Operand.TENSOR),
+    )
+
+
+def _kind(anchor: Anchor) -> str:
+    """What the kernel's symbol is called after."""
+    if anchor.reduction is not None:
+        return anchor.reduction.value
+    return "dense" if anchor.nodes[0].op_type in ("MatMul", "Gemm") else "conv"
+
+
+def _specify(kernel: Kernel, target: Target) -> Spec:
+    if kernel.anchor.reduction is None:
+        return _conv(kernel, target)
+    return _channelwise(kernel, target, kernel.anchor.reduction)
 
 
 def _constant(value: ir.Value) -> Argument:
@@ -92,7 +110,6 @@ def _packed(spec: Spec, weights: Weights) -> Weights:
 def _conv(kernel: Kernel, target: Target) -> Conv:
     anchor = kernel.anchor
     window = anchor.window.flattened()
-    lanes = target.vector_lanes
     width = anchor.filters // anchor.groups
     depth = window.taps * anchor.channels // anchor.groups
     return Conv(
@@ -102,19 +119,18 @@ def _conv(kernel: Kernel, target: Target) -> Conv:
         groups=anchor.groups,
         bias=anchor.bias is not None,
         epilogue=tuple(kernel.steps),
-        lanes=lanes,
-        tile=matrix_tile(target, window.columns.out, -(-width // lanes), depth),
+        lanes=vector_lanes(target, width),
+        tile=matrix_tile(target, window.columns.out, width, depth),
+        panel=target.panel,
     )
 
 
-def _channelwise(kernel: Kernel, target: Target) -> Channelwise:
+def _channelwise(kernel: Kernel, target: Target, reduction: Reduction) -> Channelwise:
     anchor = kernel.anchor
-    if anchor.reduction is None:
-        raise ValueError("a channelwise kernel needs a reduction")
     return Channelwise(
         window=anchor.window,
         channels=anchor.channels,
-        reduction=anchor.reduction,
+        reduction=reduction,
         bias=anchor.bias is not None,
         epilogue=tuple(kernel.steps),
         lanes=target.vector_lanes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
@@ -20,6 +20,18 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Extension:
+    """A wider processor of the same family, recognised when the code runs.
+
+    processor: its name, as LLVM's `mcpu` and GCC's `__builtin_cpu_supports` spell it.
+    """
+
+    processor: str
+    vector_lanes: int
+    registers: int
+
+
+@dataclass(frozen=True)
 class Target:
     """A machine that code is emitted for.
 
@@ -29,6 +41,8 @@ class Target:
     alignment: bytes that arena offsets and constants are multiples of.
     fma_latency: multiply-accumulates that must be in flight to keep the units busy.
     max_unrolled: multiply-accumulates in the body of an innermost loop.
+    panel: output channels that packed weights keep together; 0: as many as a register tile has.
+    extension: kernels are compiled for this processor as well, and chosen at run time.
     tile_overhead: issue slots spent around one register tile.
     cost: coefficients of the analytical cost model, by kernel kind (units per MAC, element, call).
     """
@@ -45,6 +59,20 @@ class Target:
     tile_overhead: int
     cost: dict[str, dict[str, float]]
     memories: tuple[Memory, ...] = ()
+    panel: int = 0
+    extension: Extension | None = None
+
+    def extended(self) -> Target | None:
+        """The same target with its extension as the processor, if it has one."""
+        if self.extension is None:
+            return None
+        return replace(
+            self,
+            llvm={**self.llvm, "mcpu": self.extension.processor},
+            vector_lanes=self.extension.vector_lanes,
+            registers=self.extension.registers,
+            extension=None,
+        )
 
 
 def names() -> tuple[str, ...]:
@@ -65,4 +93,5 @@ def get(name: str) -> Target:
     text = resources.files("offramp.compiler.targets").joinpath(f"{name}.toml").read_text()
     data = tomllib.loads(text)
     memories = tuple(Memory(**m) for m in data.pop("memories", []))
-    return Target(name=name, memories=memories, **data)
+    extension = Extension(**data.pop("extension")) if "extension" in data else None
+    return Target(name=name, memories=memories, extension=extension, **data)

@@ -68,12 +68,14 @@ class Channelwise:
         return self.window.outputs * self.window.taps * self.channels if self.has_weights else 0
 
     def parts(self) -> Iterator[tuple[int, int, int]]:
-        """(first channel, vectors, lanes): whole vectors, then single channels."""
-        whole = self.channels // self.lanes
-        if whole:
-            yield 0, whole, self.lanes
-        if self.channels % self.lanes:
-            yield whole * self.lanes, self.channels % self.lanes, 1
+        """(first channel, vectors, lanes): whole vectors, then half a one, a quarter, ..."""
+        start, lanes = 0, self.lanes
+        while lanes:
+            count = (self.channels - start) // lanes
+            if count:
+                yield start, count, lanes
+            start += count * lanes
+            lanes //= 2
 
 
 def pack_weights(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -33,7 +33,8 @@ class Conv:
     """Structure of a convolution kernel; equal structures share one function.
 
     window: over the image, already flattened where it slides nowhere. channels: inputs of all
-    groups. filters: outputs of all groups. lanes: float32 lanes of one vector.
+    groups. filters: outputs of all groups. lanes: float32 lanes of one vector. panel: output
+    channels that packed weights keep together; 0: those of one block, however wide.
     """
 
     window: Window
@@ -44,6 +45,7 @@ class Conv:
     epilogue: ep.Epilogue
     lanes: int
     tile: Tile
+    panel: int
 
     @property
     def depth(self) -> int:
@@ -61,19 +63,25 @@ class Conv:
         return self.window.outputs * self.window.taps * self.depth * self.filters
 
     @property
+    def steps(self) -> int:
+        """Reduction steps of one output."""
+        return self.window.taps * self.depth
+
+    @property
     def group_weights(self) -> int:
         """Packed weights of one group."""
-        filters = sum(block.count * block.padded for block in self.blocks())
-        return filters * self.window.taps * self.depth
+        blocks = list(self.blocks())
+        return sum(block.count * block.stored for block in blocks) * self.steps
 
     def blocks(self) -> Iterator[Block]:
         """Blocks of output channels, as wide as the tile; the last may be narrower."""
         step = self.tile.vectors * self.lanes
         whole = self.width // step
         if whole:
-            yield Block(0, whole, step, self.lanes)
+            yield Block(0, whole, step, self.lanes, self.panel or step)
         if self.width % step:
-            yield Block(whole * step, 1, self.width % step, self.lanes)
+            rest = self.width % step
+            yield Block(whole * step, 1, rest, self.lanes, self.panel or rest)
 
 
 @dataclass(frozen=True)
@@ -84,33 +92,43 @@ class Block:
     count: int
     width: int
     lanes: int
-
-    @property
-    def vectors(self) -> int:
-        """Vectors that hold the channels."""
-        return -(-self.width // self.lanes)
+    panel: int
 
     @property
     def padded(self) -> int:
         """Channels with the unused lanes of the last vector."""
-        return self.vectors * self.lanes
+        return -(-self.width // self.lanes) * self.lanes
+
+    @property
+    def stored(self) -> int:
+        """Channels with the unused channels of the last panel."""
+        return -(-self.width // self.panel) * self.panel
+
+    def pieces(self) -> Iterator[tuple[int, int]]:
+        """(first channel, lanes) of whole vectors, then of halves, quarters, ... of one."""
+        start, lanes = 0, self.lanes
+        while lanes:
+            while start + lanes <= self.width:
+                yield start, lanes
+                start += lanes
+            lanes //= 2
 
 
 def pack_weights(spec: Conv, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Weights `[filters, depth, rows, columns]` in reading order.
 
-    The order is group, block, window row, window column, input channel, channel in block; a
-    block's last vector is filled up with zeros.
+    The order is group, panel of output channels, window row, window column, input channel,
+    channel in panel; the last panel is filled up with zeros.
     """
     grouped = weights.reshape(spec.groups, spec.width, spec.depth, -1).transpose(0, 3, 2, 1)
-    packed = []
+    panels = []
     for group in grouped:
         for block in spec.blocks():
-            for index in range(block.count):
-                start = block.start + index * block.width
-                part = group[:, :, start : start + block.width]
-                packed.append(np.pad(part, ((0, 0), (0, 0), (0, block.padded - block.width))))
-    return np.concatenate([part.ravel() for part in packed]).astype(np.float32)
+            stop = block.start + block.count * block.width
+            for start in range(block.start, stop, block.panel):
+                part = group[:, :, start : min(start + block.panel, stop)]
+                panels.append(np.pad(part, ((0, 0), (0, 0), (0, block.panel - part.shape[2]))))
+    return np.concatenate([panel.ravel() for panel in panels]).astype(np.float32)
 
 
 def build(spec: Conv) -> Any:
@@ -128,7 +146,7 @@ def build(spec: Conv) -> Any:
         done = 0
         for block in spec.blocks():
             with code.loop("block", block.count) as index:
-                offset = done + index * block.padded
+                offset = done + index * block.stored
                 _BlockBuilder(
                     spec=spec,
                     code=code,
@@ -136,9 +154,9 @@ def build(spec: Conv) -> Any:
                     block=block,
                     channel=group * spec.depth,
                     filter=group * spec.width + block.start + index * block.width,
-                    weights=group * spec.group_weights + offset * window.taps * spec.depth,
+                    weights=group * spec.group_weights + offset * spec.steps,
                 ).images()
-            done += block.count * block.padded
+            done += block.count * block.stored
     return code.build()
 
 
@@ -195,32 +213,27 @@ class _BlockBuilder:
             tap = first + step
             row = (line + tap * rows.dilation) * columns.size
             source = (row + column * columns.stride - columns.pad) * spec.channels + self.channel
-            weights = self.weights + tap * (columns.taps * spec.depth * self.block.padded)
+            weights = self.weights + tap * (columns.taps * spec.depth * self.block.panel)
             for segment in group.segments:
                 self._segment(sums, segment, source, weights)
         return sums
 
     def _initialise(self, sums: Array, width: int) -> None:
         """Start every sum at its bias; unused lanes start at zero."""
-        lanes, block = self.spec.lanes, self.block
+        block, bias = self.block, self.arrays.bias
+        unused = [(lane, 1) for lane in range(block.width, block.padded)]
         for pixel in range(width):
-            for offset in range(0, block.padded, lanes):
-                whole = offset + lanes <= block.width
-                for lane in range(offset, offset + lanes, lanes if whole else 1):
-                    value = self._bias(lane, lanes if whole else 1)
-                    slot = pixel * block.padded + lane
-                    self.code.store(sums, slot, value, lanes if whole else 1)
-
-    def _bias(self, lane: int, lanes: int) -> Expr:
-        if self.arrays.bias is None or lane >= self.block.width:
-            return constant(0.0, lanes)
-        return self.arrays.bias.load(self.filter + lane, lanes)
+            for lane, lanes in [*block.pieces(), *unused]:
+                value = constant(0.0, lanes)
+                if bias is not None and lane < block.width:
+                    value = bias.load(self.filter + lane, lanes)
+                self.code.store(sums, pixel * block.padded + lane, value, lanes)
 
     def _segment(self, sums: Array, segment: Segment, source: Expr, weights: Expr) -> None:
         """Consecutive window columns: one contiguous run where the layout allows."""
         spec, taps = self.spec, segment.taps
         input_step = spec.window.columns.dilation * spec.channels
-        weight_step = spec.depth * self.block.padded
+        weight_step = spec.depth * self.block.panel
         source = source + taps.start * input_step
         weights = weights + taps.start * weight_step
         if len(taps) == 1 or input_step == spec.depth:
@@ -242,13 +255,15 @@ class _BlockBuilder:
 
     def _step(self, sums: Array, run: _Run, index: Expr) -> None:
         """One input channel of every output of the tile."""
-        spec, lanes, padded = self.spec, self.spec.lanes, self.block.padded
+        spec, lanes, block = self.spec, self.spec.lanes, self.block
         stride = spec.window.columns.stride * spec.channels
         for pixel in run.outputs:
             item = splat(self.arrays.input.load(run.source + index + pixel * stride), lanes)
-            for offset in range(0, padded, lanes):
-                weight = self.arrays.weights.load(run.weights + index * padded + offset, lanes)
-                slot = pixel * padded + offset
+            for offset in range(0, block.padded, lanes):
+                panel, channel = divmod(offset, block.panel)
+                place = panel * spec.steps * block.panel + channel
+                weight = self.arrays.weights.load(run.weights + index * block.panel + place, lanes)
+                slot = pixel * block.padded + offset
                 total = fused_multiply_add(item, weight, sums.load(slot, lanes), lanes)
                 self.code.store(sums, slot, total, lanes)
 
@@ -256,15 +271,12 @@ class _BlockBuilder:
         """Apply the epilogue to a tile and store it; `position` is its first output."""
         spec, block = self.spec, self.block
         for pixel in range(width):
-            for offset in range(0, block.width, spec.lanes):
-                whole = offset + spec.lanes <= block.width
-                lanes = spec.lanes if whole else 1
-                for lane in range(offset, min(offset + spec.lanes, block.width), lanes):
-                    value = sums.load(pixel * block.padded + lane, lanes)
-                    channel = self.filter + lane
-                    place = ep.Place((position + pixel) * spec.filters + channel, channel, lanes)
-                    value = ep.apply(spec.epilogue, value, self.arrays.operands, place)
-                    self.code.store(self.arrays.output, place.index, value, lanes)
+            for lane, lanes in block.pieces():
+                value = sums.load(pixel * block.padded + lane, lanes)
+                channel = self.filter + lane
+                place = ep.Place((position + pixel) * spec.filters + channel, channel, lanes)
+                value = ep.apply(spec.epilogue, value, self.arrays.operands, place)
+                self.code.store(self.arrays.output, place.index, value, lanes)
 
 
 @dataclass(frozen=True)

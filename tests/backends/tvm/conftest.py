@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ from offramp.compiler.plan import BlockPlan, Storage
 Array = npt.NDArray[Any]
 POISON = 7e7
 """Fills buffers before anything is written, so that a read too early or too far shows."""
+
+
+BASE_PROCESSOR = "x86-64 base"
+"""x86-64 without its extension: what runs on processors that lack it."""
+
+
+def target_named(name: str) -> targets.Target:
+    """A target by name, or `BASE_PROCESSOR`."""
+    if name == BASE_PROCESSOR:
+        return replace(targets.get("x86-64"), extension=None)
+    return targets.get(name)
 
 
 class PlanRunner:
@@ -123,7 +135,7 @@ def execute(tmp_path_factory: pytest.TempPathFactory) -> Execute:
     """Lower a program for a target, compile it and run it on one sample."""
 
     def run(program: Program, target: str, inputs: list[Array]) -> list[Array]:
-        lowered = lower(program, targets.get(target))
+        lowered = lower(program, target_named(target))
         return PlanRunner(lowered, tmp_path_factory.mktemp("kernels")).run(*inputs)
 
     return run
@@ -134,7 +146,7 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
     """Compile a model for a target and compare its answers with onnxruntime's."""
 
     def compare(model: onnx.ModelProto, target: str, inputs: list[Array]) -> Lowered:
-        lowered = lower(from_onnx(model, batched=False), targets.get(target))
+        lowered = lower(from_onnx(model, batched=False), target_named(target))
         found = PlanRunner(lowered, tmp_path_factory.mktemp("kernels")).run(*inputs)
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), providers=["CPUExecutionProvider"]

@@ -19,12 +19,12 @@ Array = npt.NDArray[Any]
 Check = Callable[[onnx.ModelProto, str, list[Array]], Lowered]
 
 QUICK = settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-FEW = settings(QUICK, max_examples=6)
+FEW = settings(QUICK, max_examples=5)
 RANDOM = np.random.default_rng(7)
 
 
@@ -91,10 +91,13 @@ def convolutions(draw: st.DrawFn) -> tuple[onnx.ModelProto, list[Array]]:
     return model([node], {"x": shape}, used), [normal(*shape)]
 
 
+@pytest.mark.parametrize("target", ["x86-64", "x86-64 base"])
 @QUICK
 @given(case=convolutions())
-def test_convolution_x86(check: Check, case: tuple[onnx.ModelProto, list[Array]]) -> None:
-    kinds = kernel_kinds(check(case[0], "x86-64", case[1]))
+def test_convolution_x86(
+    check: Check, target: str, case: tuple[onnx.ModelProto, list[Array]]
+) -> None:
+    kinds = kernel_kinds(check(case[0], target, case[1]))
     assert kinds & {"conv", "depthwise"}
 
 
@@ -127,10 +130,13 @@ def depthwise(draw: st.DrawFn) -> tuple[onnx.ModelProto, list[Array]]:
     return model([node], {"x": shape}, weights), [normal(*shape)]
 
 
+@pytest.mark.parametrize("target", ["x86-64", "x86-64 base"])
 @QUICK
 @given(case=depthwise())
-def test_depthwise_x86(check: Check, case: tuple[onnx.ModelProto, list[Array]]) -> None:
-    assert "depthwise" in kernel_kinds(check(case[0], "x86-64", case[1]))
+def test_depthwise_x86(
+    check: Check, target: str, case: tuple[onnx.ModelProto, list[Array]]
+) -> None:
+    assert "depthwise" in kernel_kinds(check(case[0], target, case[1]))
 
 
 @FEW
@@ -157,10 +163,11 @@ def pools(draw: st.DrawFn) -> tuple[onnx.ModelProto, list[Array]]:
     return model([node], {"x": shape}), [normal(*shape)]
 
 
+@pytest.mark.parametrize("target", ["x86-64", "x86-64 base"])
 @QUICK
 @given(case=pools())
-def test_pool_x86(check: Check, case: tuple[onnx.ModelProto, list[Array]]) -> None:
-    assert kernel_kinds(check(case[0], "x86-64", case[1])) & {
+def test_pool_x86(check: Check, target: str, case: tuple[onnx.ModelProto, list[Array]]) -> None:
+    assert kernel_kinds(check(case[0], target, case[1])) & {
         "max_pool",
         "average_pool",
         "average_pool_padded",
@@ -187,10 +194,11 @@ def dense_layers(draw: st.DrawFn) -> tuple[onnx.ModelProto, list[Array]]:
     return model([node], {"x": (rows, depth)}, constants), [normal(rows, depth)]
 
 
+@pytest.mark.parametrize("target", ["x86-64", "x86-64 base"])
 @QUICK
 @given(case=dense_layers())
-def test_dense_x86(check: Check, case: tuple[onnx.ModelProto, list[Array]]) -> None:
-    assert "dense" in kernel_kinds(check(case[0], "x86-64", case[1]))
+def test_dense_x86(check: Check, target: str, case: tuple[onnx.ModelProto, list[Array]]) -> None:
+    assert "dense" in kernel_kinds(check(case[0], target, case[1]))
 
 
 @FEW
@@ -230,7 +238,7 @@ def test_clip_and_silu_are_fused(check: Check, target: str) -> None:
         helper.make_node("Sigmoid", ["d"], ["s"]),
         helper.make_node("Mul", ["d", "s"], ["y"]),
     ]
-    bounds = {"low": np.float32(0).reshape(()), "high": np.float32(6).reshape(())}
+    bounds = {"low": np.array(0, np.float32), "high": np.array(6, np.float32)}
     weights = {"w": normal(10, 3, 1, 1), "v": normal(7, 10, 1, 1), **bounds}
     network = model(nodes, {"x": (1, 3, 6, 5)}, weights)
     lowered = check(network, target, [normal(1, 3, 6, 5)])
