@@ -8,6 +8,7 @@ from offramp.backends.tvm.tail.operators import (
     normalizing,
     ordering,
     quantized,
+    resize,
     shapes,
 )
 from offramp.backends.tvm.tail.operators.context import Lowering, OperatorCall
@@ -32,6 +33,7 @@ LOWERINGS: dict[str, Lowering] = {
     "QLinearMatMul": quantized.qlinear_matmul,
     "Range": shapes.range_,
     "Reshape": shapes.view,
+    "Resize": resize.resize,
     "ReverseSequence": ordering.reverse_sequence,
     "STFT": linear.stft,
     "Shape": shapes.shape,

@@ -88,7 +88,7 @@ def modulo(call: OperatorCall) -> Any:
         x, y = x.astype("float64"), y.astype("float64")
         fits = tirx.all(tirx.abs(y).equal(infinity), tirx.abs(x) < infinity)
         rest = tirx.Select(fits, x, x - tirx.trunc(x / y) * y)
-        adjust = tirx.all(rest != zero, tirx.NE(rest < zero, y < zero))
+        adjust = rest * y < zero
         return (rest if truncated else tirx.Select(adjust, rest + y, rest)).astype(dtype)
 
     return elementwise(call, remainder)
