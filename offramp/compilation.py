@@ -82,6 +82,7 @@ def _datasets(
 ) -> tuple[data.Dataset | None, data.Dataset | None]:
     """Calibration and training samples, checked against the network."""
     specs, classes = describe.input_specs(program), describe.class_count(program)
+    output = None if classes is None else describe.output_specs(program)[0].shape[1:]
     found: list[data.Dataset | None] = []
     for samples, what in (
         (request.calibration, "calibration data"),
@@ -90,9 +91,7 @@ def _datasets(
         if samples is None:
             found.append(None)
             continue
-        dataset = data.load(
-            samples, specs, batched=program.batched, what=what, labelled=classes is not None
-        )
+        dataset = data.load(samples, specs, batched=program.batched, what=what, output=output)
         data.check_varied(dataset, what)
         if classes is not None:
             data.check_labels(dataset, classes, what)

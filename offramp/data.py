@@ -27,10 +27,12 @@ class Dataset:
     """Checked samples: the arrays of `inputs` have one leading axis of samples, `labels` is 1-D.
 
     inputs: by input name, in the dtype the network expects. labels: int64 class numbers, or None.
+    regression: `y` holds real numbers of the output's shape, so the network tells no classes apart.
     """
 
     inputs: dict[str, Array]
     labels: npt.NDArray[np.int64] | None
+    regression: bool = False
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -39,7 +41,8 @@ class Dataset:
     def take(self, index: npt.NDArray[np.intp]) -> Dataset:
         """The samples at `index`."""
         labels = None if self.labels is None else self.labels[index]
-        return Dataset({name: x[index] for name, x in self.inputs.items()}, labels)
+        inputs = {name: x[index] for name, x in self.inputs.items()}
+        return Dataset(inputs, labels, self.regression)
 
 
 def load(
@@ -48,13 +51,13 @@ def load(
     *,
     batched: bool,
     what: str,
-    labelled: bool = False,
+    output: tuple[int, ...] | None = None,
 ) -> Dataset:
     """Samples from a file or arrays, checked against the inputs `specs` of a network.
 
     batched: the leading axis of each spec counts samples; else each sample is a whole array.
     what: how messages call the samples ("calibration data", ...).
-    labelled: read class labels from `y`, if there are any; else `y` is ignored.
+    output: shape of one sample's answer, if labels are wanted; else `y` is ignored.
 
     Raises:
         UserError: the file cannot be read; a name, shape, dtype or value is not as expected.
@@ -70,8 +73,12 @@ def load(
     count = next(iter(counts.values()))
     if count == 0:
         raise UserError(f"{what}: expected at least one sample, found none")
-    has_labels = labelled and LABELS in arrays and LABELS not in {spec.name for spec in specs}
-    return Dataset(inputs, _labels(arrays[LABELS], count, what) if has_labels else None)
+    labels = arrays.get(LABELS)
+    if output is None or labels is None or LABELS in {spec.name for spec in specs}:
+        return Dataset(inputs, None)
+    if labels.shape == (count, *output) and not _is_whole(labels):
+        return Dataset(inputs, None, regression=True)
+    return Dataset(inputs, _labels(labels, count, what))
 
 
 def check_varied(data: Dataset, what: str) -> None:
@@ -221,14 +228,17 @@ def _labels(labels: Array, count: int, what: str) -> npt.NDArray[np.int64]:
             f"{what}: labels (y) must be one class number per sample, shape [{count}]; found shape "
             f"{_shape(*labels.shape)}"
         )
-    whole = squeezed.dtype.kind in "iub" or (
-        squeezed.dtype.kind == "f" and bool(np.all(squeezed == np.floor(squeezed)))
-    )
-    if not whole:
+    if not _is_whole(squeezed):
         raise UserError(
             f"{what}: labels (y) must be class numbers (integers), found {labels.dtype}"
         )
     return squeezed.astype(np.int64)
+
+
+def _is_whole(array: Array) -> bool:
+    """Whether all values are integers, whatever the dtype."""
+    kind = array.dtype.kind
+    return kind in "iub" or (kind == "f" and bool(np.all(array == np.floor(array))))
 
 
 def _shape(*dims: object) -> str:

@@ -32,6 +32,8 @@ from offramp.passes.memory.plan import as_problem
 from offramp.passes.memory.sharing import share
 from offramp.pipeline import Search
 
+LOWEST = -3.4028234663852886e38
+"""The lowest float32: stands for minus infinity (everybody leaves), which JSON cannot say."""
 LIBRARIES = ("apache-tvm", "torch", "onnx", "onnxruntime", "numpy")
 
 
@@ -75,15 +77,14 @@ def output_specs(program: Program) -> tuple[TensorSpec, ...]:
 
 
 def class_count(program: Program) -> int | None:
-    """How many classes the network tells apart; None if its answer is no vector of scores."""
+    """How many classes the network tells apart; None if its answer is no `[1, classes]` scores."""
     last = list(program.blocks.values())[-1]
     values = last.operands(last.terminator.operands)[: len(program.output_names)]
     if len(values) != 1 or values[0].shape is None or values[0].dtype is None:
         return None
-    shape = values[0].shape.numpy()
-    scores = shape[1:] if program.batched else shape
-    is_vector = len([dim for dim in scores if dim != 1]) == 1
-    return max(scores) if is_vector and values[0].dtype.is_floating_point() else None
+    shape = tuple(values[0].shape.numpy())
+    is_scores = program.batched and len(shape) == 2 and values[0].dtype.is_floating_point()
+    return shape[1] if is_scores and shape[1] > 1 else None
 
 
 def cost_entry(program: Program, target: str) -> CostEntry:
@@ -109,7 +110,7 @@ def exit_entries(program: Program, target: str) -> tuple[ExitEntry, ...]:
             ExitEntry(
                 block=block.name,
                 criterion=None if final else terminator.criterion,
-                threshold=None if final else float(terminator.threshold),
+                threshold=None if final else max(float(terminator.threshold), LOWEST),
                 rate=max(rate, 0.0),
                 macs=round(cost.macs),
                 value=predicted[block.name],

@@ -14,7 +14,7 @@ from offramp.compiler.manifest import CandidateEntry, CertificateEntry, CurvePoi
 from offramp.data import Dataset
 from offramp.observer import Observer
 from offramp.options import Options
-from offramp.passes.base import Pipeline, Timing
+from offramp.passes.base import Pass, PerBlock, Pipeline, Timing
 
 if TYPE_CHECKING:
     from offramp.backends.tvm.lower import Lowered
@@ -48,10 +48,18 @@ def read_model(model: Any, example_inputs: tuple[Any, ...] | None = None) -> Pro
     )
 
 
+def simplification() -> tuple[Pass, ...]:
+    """The passes of `simplify`, in order."""
+    from onnx_ir.passes import common
+
+    return (
+        PerBlock(common.CommonSubexpressionEliminationPass()),
+        PerBlock(common.RemoveUnusedNodesPass()),
+    )
+
+
 def simplify(program: Program, options: Options, observer: Observer) -> Program:
     """Clean the Program up: what later steps need not see twice or at all."""
-    from offramp.passes.simplify import simplification
-
     def timed(timing: Timing) -> None:
         observer.seconds[f"  {timing.name}"] = timing.seconds
 

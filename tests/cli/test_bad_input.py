@@ -166,25 +166,34 @@ def test_an_output_folder_that_exists(offramp: Command, tmp_path: Path, model: P
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize("target", ["x86-64", "cortex-m7"])
 def test_a_missing_compiler(
-    refused: Refused, model: Path, target: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    refused: Refused, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    message = refused(model, "--no-exits", "--target", target, code=TOOL)
-    assert "gcc" in message
+    message = refused(model, "--no-exits", "--target", "x86-64", code=TOOL)
+    assert "gcc was not found" in message
+    assert "install gcc" in message
 
 
 @pytest.mark.arm
-def test_a_missing_emulator(
+@pytest.mark.parametrize(
+    ("present", "missing"), [("", "arm-none-eabi-gcc"), ("arm-none-eabi-*", "qemu-system-arm")]
+)
+def test_a_missing_cross_compiler_or_emulator(
     offramp: Command, model: Path, npz: Npz, samples: dict[str, Array], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, present: str, missing: str,
 ) -> None:  # fmt: skip
-    out = tmp_path / "out"
+    out, programs = tmp_path / "out", tmp_path / "bin"
     assert offramp("compile", model, "--no-exits", "--target", "cortex-m7", "-o", out).code == 0
-    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    programs.mkdir()
+    for program in Path("/usr/bin").glob(present) if present else ():
+        (programs / program.name).symlink_to(program)
+    for program in ("gcc", "cc", "nm", "size", "make", "sh"):
+        (programs / program).symlink_to(f"/usr/bin/{program}")
+    monkeypatch.setenv("PATH", str(programs))
     outcome = offramp("run", out, "--input", npz(x=samples["x"][:1]), "--json")
     check_refusal(outcome, TOOL)
+    assert f"{missing} was not found" in outcome.message
 
 
 def test_a_changed_artifact(
