@@ -39,7 +39,7 @@ class Interface:
 
     macs: multiply-accumulates of a sample that leaves at each exit, the final output last; the
         dearer arm where branches differ.
-    arena: bytes of the arena, inputs and answers included. alignment: of the arena.
+    arena: bytes of the arena, inputs and answers included, a multiple of `alignment`.
     weights: bytes of constants.
     """
 
@@ -103,7 +103,7 @@ def describe(plan: Plan, alignment: int) -> Interface:
         ),
         macs=_macs_at_answers(plan),
         blocks=tuple(block.name for block in plan.blocks),
-        arena=plan.memory.peak,
+        arena=-(-plan.memory.peak // alignment) * alignment,
         alignment=alignment,
         weights=sum(_constant_bytes(buffer) for buffer in plan.buffers.values()),
     )

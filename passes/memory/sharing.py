@@ -1,8 +1,8 @@
 """Which buffers may be one: views, kernels that work in place, copies into a join that coalesce.
 
-Greedy union, biggest first, each union checked: two groups become one only if the one step at
-which both are in use is the step that hands one over to the other, and nothing needs the old
-contents afterwards on any way.
+Greedy union, biggest first, each union checked: two groups become one only if every step at which
+both are in use hands a buffer of one over to the other, and nothing needs the old contents
+afterwards on any way.
 """
 
 from __future__ import annotations
@@ -58,24 +58,33 @@ def share(plan: Plan) -> Groups:
     live = liveness(plan)
     groups = Groups({name: name for name in live.masks}, dict(live.masks))
     found = [*_calls_in_place(plan, live), *_copies_into_joins(plan, live)]
+    at_step: dict[int, list[_HandOver]] = {}
+    for hand_over in found:
+        at_step.setdefault(hand_over.step, []).append(hand_over)
     for hand_over in sorted(found, key=lambda h: -plan.buffers[h.target].nbytes):
-        if _allowed(hand_over, groups, live):
-            groups.union(hand_over.source, hand_over.target)
+        source, target = groups.find(hand_over.source), groups.find(hand_over.target)
+        if source != target and _meet_at_hand_overs_only(source, target, groups, live, at_step):
+            groups.union(source, target)
     return groups
 
 
-def _allowed(hand_over: _HandOver, groups: Groups, live: Liveness) -> bool:
-    """Whether both groups meet at the hand-over only, and there only its two buffers."""
-    source, target = groups.find(hand_over.source), groups.find(hand_over.target)
-    step = 1 << hand_over.step
-    if source == target or groups.live[source] & groups.live[target] & ~step:
-        return False
-    present = {
-        name
-        for name in groups.leader
-        if groups.find(name) in (source, target) and live.masks[name] & step
-    }
-    return present == {hand_over.source, hand_over.target}
+def _meet_at_hand_overs_only(
+    one: str, other: str, groups: Groups, live: Liveness, at_step: dict[int, list[_HandOver]]
+) -> bool:
+    """Whether wherever both groups are in use, one buffer hands over to another and none else is.
+
+    There may be several such steps: a value enters a join from one arm directly, from another
+    through a kernel that worked in place.
+    """
+    members = [name for name in groups.leader if groups.find(name) in (one, other)]
+    meeting = groups.live[one] & groups.live[other]
+    while meeting:
+        step = meeting.bit_length() - 1
+        meeting ^= 1 << step
+        present = {name for name in members if live.masks[name] >> step & 1}
+        if not any({h.source, h.target} == present for h in at_step.get(step, [])):
+            return False
+    return True
 
 
 def _calls_in_place(plan: Plan, live: Liveness) -> Iterator[_HandOver]:
