@@ -188,8 +188,8 @@ def test_a_missing_cross_compiler_or_emulator(
     programs.mkdir()
     for program in Path("/usr/bin").glob(present) if present else ():
         (programs / program.name).symlink_to(program)
-    for program in ("gcc", "cc", "nm", "size", "make", "sh"):
-        (programs / program).symlink_to(f"/usr/bin/{program}")
+    for name in ("gcc", "cc", "nm", "size", "make", "sh"):
+        (programs / name).symlink_to(f"/usr/bin/{name}")
     monkeypatch.setenv("PATH", str(programs))
     outcome = offramp("run", out, "--input", npz(x=samples["x"][:1]), "--json")
     check_refusal(outcome, TOOL)
