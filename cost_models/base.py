@@ -7,6 +7,7 @@ from typing import Protocol
 import onnx_ir as ir
 
 from offramp.compiler.ir import Block, Program
+from offramp.compiler.ir.cfg import reach_probabilities
 
 
 class CostModel(Protocol):
@@ -33,13 +34,6 @@ class CostModel(Protocol):
 
 
 def expected_cost(model: CostModel, program: Program) -> float:
-    """Cost of one sample on average: each block weighted by its annotated probability of reach.
-
-    A block without a measured probability counts as always reached, so that the answer is an
-    upper bound where annotations are missing.
-    """
-    total = 0.0
-    for block in program.blocks.values():
-        reach = block.annotations.reach
-        total += model.block(block) * (1.0 if reach is None else reach)
-    return total
+    """Cost of one sample on average: each block weighted by its probability of being reached."""
+    reach = reach_probabilities(program)
+    return sum(model.block(block) * reach[name] for name, block in program.blocks.items())

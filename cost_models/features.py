@@ -7,7 +7,7 @@ from math import prod
 
 import onnx_ir as ir
 
-from offramp.compiler.errors import UnsupportedError
+from offramp.compiler.ir.macs import node_macs, shape_of
 
 FREE = frozenset(
     {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Constant", "Shape"}
@@ -67,10 +67,10 @@ def features(node: ir.Node) -> Features:
     """
     if node.op_type in FREE:
         return Features("free", 0, 0)
-    written = prod(_shape(node, node.outputs[0]))
+    written = prod(shape_of(node, node.outputs[0]))
     first = node.inputs[0] if node.inputs else None
-    read = prod(_shape(node, first)) if first is not None else 0
-    return Features(_kind(node), _macs(node, written), max(read, written))
+    read = prod(shape_of(node, first)) if first is not None else 0
+    return Features(_kind(node), node_macs(node), max(read, written))
 
 
 def _kind(node: ir.Node) -> str:
@@ -80,35 +80,8 @@ def _kind(node: ir.Node) -> str:
 
 
 def _convolution_kind(node: ir.Node) -> str:
-    _, per_group, *window = _shape(node, node.inputs[1])
+    _, per_group, *window = shape_of(node, node.inputs[1])
     group = node.attributes.get_int("group", 1)
     if group > 1 and per_group == 1:
         return "depthwise"
     return "pointwise" if prod(window) == 1 else "conv"
-
-
-def _macs(node: ir.Node, written: int) -> int:
-    match node.op_type:
-        case "Conv":
-            return written * prod(_shape(node, node.inputs[1])[1:])
-        case "ConvTranspose":
-            read = prod(_shape(node, node.inputs[0]))
-            return read * prod(_shape(node, node.inputs[1])[1:])
-        case "MatMul":
-            return written * _shape(node, node.inputs[0])[-1]
-        case "Gemm":
-            transposed = node.attributes.get_int("transA", 0)
-            return written * _shape(node, node.inputs[0])[0 if transposed else -1]
-        case _:
-            return 0
-
-
-def _shape(node: ir.Node, value: ir.Value | None) -> tuple[int, ...]:
-    if value is None or value.shape is None or not value.shape.is_static():
-        found = "no shape" if value is None or value.shape is None else f"shape {value.shape}"
-        name = "(missing)" if value is None else value.name
-        raise UnsupportedError(
-            f"cannot cost {node.op_type} node {node.name!r}: value {name!r} has {found}, "
-            "a static shape is needed; run shape inference or fix the model's dimensions"
-        )
-    return tuple(int(d) for d in value.shape.numpy())
