@@ -103,6 +103,6 @@ def test_a_missing_compiler_says_what_to_install(
 
 def test_stack_is_at_least_what_a_kernel_uses(zoo: Any, zoo_folder: Path) -> None:
     network = Network(zoo_folder)
-    sample = [np.ones((1, 1, 4), np.float32), np.zeros((1, 1), np.int64)]
+    sample: list[Any] = [np.ones((1, 1, 4), np.float32), np.zeros((1, 1), np.int64)]
     depth = Instruments().stack(network, np.array([np.nan, np.nan]), sample)
     assert 128 <= depth < 2048
