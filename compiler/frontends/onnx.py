@@ -6,7 +6,6 @@ One path for straight-line models, models with `If` nested to any depth, and wha
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import Any
 import onnx_ir as ir
 from onnx_ir.passes.common import (
     LiftConstantsToInitializersPass,
-    NameFixPass,
     RemoveUnusedNodesPass,
 )
 
-from offramp.compiler.errors import UserError
+from offramp.compiler.errors import InternalError, UserError
 from offramp.compiler.frontends import onnx_checks as checks
 from offramp.compiler.frontends.onnx_batch import Batch, set_batch_to_one
 from offramp.compiler.frontends.onnx_control import read_branches
@@ -35,6 +33,7 @@ from offramp.compiler.frontends.onnx_static import infer_static
 from offramp.compiler.ir import Program
 from offramp.compiler.ir import onnx_form as form
 from offramp.compiler.ir.draft import Draft, close
+from offramp.compiler.ir.names import make_names_unique
 from offramp.compiler.ir.verifier import verify
 
 
@@ -66,13 +65,20 @@ def from_onnx(source: Any, *, name: str | None = None, batched: bool | None = No
 
 
 def _read_back(model: ir.Model, batched: bool | None) -> Program:
-    """The Program that `to_onnx` wrote, structure and annotations included."""
+    """The Program that `to_onnx` wrote, structure and annotations included.
+
+    Raises:
+        NotWrittenByUs: the metadata does not describe a Program.
+    """
     if batched is None:
-        batched = json.loads(model.metadata_props[form.BATCHED])
+        batched = model.metadata_props.get(form.BATCHED) != "false"
     set_batch_to_one(model, batched)
     infer_static(model, fold=False)
     outputs = model.graph.outputs[: output_count(model.graph)]
-    program = _program(model, read_marked(model.graph), outputs, batched)
+    try:
+        program = _program(model, read_marked(model.graph), outputs, batched)
+    except InternalError as error:
+        raise NotWrittenByUs(str(error)) from error
     for block in program.blocks.values():
         for node in block.graph:
             form.strip(node.metadata_props)
@@ -104,7 +110,7 @@ def _read_plain(proto: Any, batched: bool | None) -> Program:
 def _read_at_batch_one(model: ir.Model, batch: Batch) -> Program:
     infer_static(model, former_batch=batch.was if batch.changed else None)
     RemoveUnusedNodesPass()(model)
-    NameFixPass()(model)
+    make_names_unique(model)
     return _program(model, read_branches(model.graph), model.graph.outputs, batch.batched)
 
 
@@ -145,9 +151,11 @@ def _checked(proto: Any) -> Any:
 def _to_ir(proto: Any) -> ir.Model:
     """Constants are initializers, names are unique."""
     model = ir.serde.deserialize_model(proto)
-    model.graph.opset_imports.pop("ai.onnx", None)
+    version = checks.opset(proto)
+    model.graph.opset_imports.clear()
+    model.graph.opset_imports[""] = version
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    NameFixPass()(model)
+    make_names_unique(model)
     return model
 
 

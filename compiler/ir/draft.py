@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from offramp.compiler.errors import InternalError
 from offramp.compiler.ir.clone import clone_nodes, clone_value
+from offramp.compiler.ir.names import fresh
 from offramp.compiler.ir.program import Annotations, Block
 from offramp.compiler.ir.terminators import Successor, Terminator
 
@@ -126,19 +127,11 @@ def _own_constants(
         if value in mapping or not is_constant(value):
             continue
         own = clone_value(value)
-        own.name = _unused(value.name or "constant", taken)
+        own.name = fresh(value.name or "constant", taken)
         taken.add(own.name)
         mapping[value] = own
         constants.append(own)
     return constants
-
-
-def _unused(name: str, taken: set[str | None]) -> str:
-    candidate, suffix = name, 0
-    while candidate in taken:
-        suffix += 1
-        candidate = f"{name}_{suffix}"
-    return candidate
 
 
 def _terminator(draft: Draft, passed: list[list[ir.Value]]) -> Terminator:

@@ -14,12 +14,14 @@ from offramp.compiler.ir.fingerprint import tensor_fingerprint
 
 SHORT = 16
 """Tensors up to this many elements are written out even where others are hashes."""
+LONG = 1024
+"""Tensors above this many elements are written as bytes where all are inline."""
 
-_BARE_VALUE = re.compile(r"[\w./:-]+", re.ASCII)
+_BARE_VALUE = re.compile(r"[\w./-]*[\w/]", re.ASCII)
 _BARE_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _PLAIN = frozenset(
     f"{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)
-)
+) | {"bool"}
 
 
 def value_name(value: ir.Value | None) -> str:
@@ -52,15 +54,15 @@ def typed_value(value: ir.Value) -> str:
 def tensor_text(tensor: ir.TensorProtocol, *, inline: bool) -> str:
     """The elements in row-major order, or the hash of a tensor that is not short.
 
-    Types that NumPy has no literals for are written as their bytes.
+    Long tensors, and types that NumPy has no literals for, are written as their bytes.
     """
     if not inline and tensor.size > SHORT:
         return f"sha256:{tensor_fingerprint(tensor)}"
     array = tensor.numpy()
+    if tensor.size > LONG or array.dtype.name not in _PLAIN:
+        return f"hex:{tensor.tobytes().hex()}"
     if array.dtype == np.bool_:
         return f"[{', '.join('true' if x else 'false' for x in array.ravel())}]"
-    if array.dtype.name not in _PLAIN:
-        return f"hex:{tensor.tobytes().hex()}"
     return f"[{', '.join(str(x) for x in array.ravel())}]"
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from offramp.compiler.ir.clone import clone_value
+from offramp.compiler.ir.names import fresh
 
 
 class Scope:
@@ -89,11 +90,6 @@ class Scope:
         return ir.Graph(inputs, outputs, nodes=self.nodes, initializers=constants, name=name)
 
     def _register(self, value: ir.Value) -> ir.Value:
-        base = name = value.name or "constant"
-        suffix = 0
-        while name in self._names:
-            suffix += 1
-            name = f"{base}_{suffix}"
-        self._names.add(name)
-        value.name = name
+        value.name = fresh(value.name or "constant", self._names)
+        self._names.add(value.name)
         return value

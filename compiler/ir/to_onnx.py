@@ -17,6 +17,7 @@ from offramp.compiler.errors import InternalError, UserError
 from offramp.compiler.ir import onnx_form as form
 from offramp.compiler.ir.cfg import joins
 from offramp.compiler.ir.clone import clone_nodes, clone_value
+from offramp.compiler.ir.names import make_names_unique
 from offramp.compiler.ir.onnx_scope import Scope
 from offramp.compiler.ir.program import Block, Program
 from offramp.compiler.ir.terminators import (
@@ -55,13 +56,11 @@ def to_onnx(program: Program, *, loop: bool = False) -> Any:
 
 def to_model(program: Program, *, loop: bool = False) -> ir.Model:
     """Like `to_onnx`, as an `onnx_ir.Model`."""
-    from onnx_ir.passes.common import NameFixPass
-
     writer = _Writer(program)
     graph = writer.write_loop() if loop else writer.write()
     facts = {form.BATCHED: json.dumps(program.batched)}
     model = ir.Model(graph, ir_version=IR_VERSION, producer_name="offramp", metadata_props=facts)
-    NameFixPass()(model)
+    make_names_unique(model)
     writer.record_arguments()
     return model
 

@@ -12,7 +12,7 @@ from offramp.compiler.errors import UserError
 _PATTERN = re.compile(
     r"""
       (?P<space>(?:\s|\#[^\n]*)+)
-    | (?P<value>%(?:"(?:[^"\\]|\\.)*"|[\w./:-]*[\w/-]))
+    | (?P<value>%(?:"(?:[^"\\]|\\.)*"|[\w./-]*[\w/]))
     | (?P<string>"(?:[^"\\]|\\.)*")
     | (?P<data>(?:sha256|hex):[0-9a-f]*)
     | (?P<number>-?(?:inf|nan|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)(?!\w))
