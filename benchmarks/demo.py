@@ -90,8 +90,8 @@ def train_network(x: Images, y: Labels) -> Any:
     generator = torch.Generator().manual_seed(SEED)
     images, labels = torch.from_numpy(x), torch.from_numpy(y)
     for _ in range(EPOCHS):
-        for batch in torch.chunk(torch.randperm(len(images), generator=generator), len(x) // 50):
-            loss: Any = torch.nn.functional.cross_entropy(network(images[batch]), labels[batch])
+        for batch in torch.randperm(len(images), generator=generator).split(50):
+            loss = torch.nn.functional.cross_entropy(network(images[batch]), labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

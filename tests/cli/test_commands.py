@@ -26,8 +26,7 @@ TARGETS = ["x86-64", pytest.param("cortex-m7", marks=pytest.mark.arm)]
 def reference(model: Path, x: Array) -> Array:
     """What onnxruntime answers."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    answer: Array = session.run(None, {session.get_inputs()[0].name: x})[0]
-    return answer
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -209,7 +208,7 @@ def test_with_certified_exits(
     with np.load(tmp_path / "y.npz") as written:
         index, logits = written["exit_index"], written["logits"]
     program = onnxruntime.InferenceSession(out / "program.onnx")
-    judged = [program.run(None, {"image": row[None]}) for row in x]
+    judged: list[Any] = [program.run(None, {"image": row[None]}) for row in x]
     np.testing.assert_array_equal(index, [int(j[1][0]) for j in judged])
     np.testing.assert_allclose(logits, np.concatenate([j[0] for j in judged]), rtol=1e-3, atol=1e-3)
     full = np.mean(reference(digits["model"], x).argmax(1) == y)
