@@ -44,7 +44,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/mypy offramp tests benchmarks
+	$(BIN)/mypy offramp tests benchmarks scripts
 	$(BIN)/pyright
 
 test: setup lint

@@ -124,7 +124,7 @@ def full_accuracy(model: Path, x: Images, y: Labels) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return accuracy(session.run(None, {"image": x})[0], y)
+    return accuracy(np.asarray(session.run(None, {"image": x})[0]), y)
 
 
 def prepare(folder: Path, digits: Digits, console: Console) -> Path:

@@ -14,6 +14,7 @@ from offramp.compiler.manifest import Manifest
 from offramp.observer import Observer
 from offramp.options import Options, model_name
 from offramp.report.page import render
+from offramp.search import add_exits
 
 if TYPE_CHECKING:
     from offramp.backends.tvm.lower import Lowered
@@ -67,13 +68,13 @@ def run(request: Request, options: Options, observer: Observer) -> Compiled:
         reference = pipeline.simplify(original, options, observer)
     calibration, train = _datasets(request, reference)
     with observer.stage("choosing exits"):
-        search = pipeline.add_exits(reference, calibration, train, options, observer)
+        found = add_exits(reference, calibration, train, options, observer)
     with observer.stage("lowering"):
-        lowered = pipeline.lower(search.program, options)
-    manifest = describe.manifest(search, reference, lowered.plan, options)
+        lowered = pipeline.lower(found.program, options)
+    manifest = describe.manifest(found, reference, lowered.plan, options)
     sources = describe.provenance(options, model_name(request.model), _hashes(request))
     return Compiled(
-        search.program, reference, lowered, replace(manifest, provenance=sources), observer
+        found.program, reference, lowered, replace(manifest, provenance=sources), observer
     )
 
 

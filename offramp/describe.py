@@ -30,7 +30,7 @@ from offramp.options import Options
 from offramp.passes.memory.liveness import first_steps
 from offramp.passes.memory.plan import as_problem
 from offramp.passes.memory.sharing import share
-from offramp.pipeline import Search
+from offramp.search import Search
 
 LOWEST = -3.4028234663852886e38
 """The lowest float32: stands for minus infinity (everybody leaves), which JSON cannot say."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offramp.compiler import targets
 from offramp.compiler.errors import UserError
 from offramp.compiler.ir import Program
-from offramp.compiler.manifest import CandidateEntry, CertificateEntry, CurvePoint
-from offramp.data import Dataset
 from offramp.observer import Observer
 from offramp.options import Options
 from offramp.passes.base import Pass, PerBlock, Pipeline, Timing
@@ -60,6 +58,7 @@ def simplification() -> tuple[Pass, ...]:
 
 def simplify(program: Program, options: Options, observer: Observer) -> Program:
     """Clean the Program up: what later steps need not see twice or at all."""
+
     def timed(timing: Timing) -> None:
         observer.seconds[f"  {timing.name}"] = timing.seconds
 
@@ -72,34 +71,6 @@ def simplify(program: Program, options: Options, observer: Observer) -> Program:
         )
     show: Callable[[str], None] = observer.dump
     return Pipeline(passes, options.print_after, show, timed)(program)
-
-
-@dataclass(frozen=True)
-class Search:
-    """The Program with the exits that were certified, or as it was with the `reason` why."""
-
-    program: Program
-    certificate: CertificateEntry | None = None
-    reason: str | None = None
-    candidates: tuple[CandidateEntry, ...] = ()
-    curve: tuple[CurvePoint, ...] = ()
-
-
-def add_exits(
-    program: Program,
-    calibration: Dataset | None,
-    train: Dataset | None,
-    options: Options,
-    observer: Observer,
-) -> Search:
-    """The cheapest exits that the calibration samples certify, or the reason why there are none."""
-    if not options.exits:
-        return Search(program, reason="no exits were asked for")
-    if calibration is None:
-        return Search(program, reason="there is no calibration data to choose and certify exits")
-    from offramp.search import search
-
-    return search(program, calibration, train, options, observer)
 
 
 def lower(program: Program, options: Options) -> Lowered:

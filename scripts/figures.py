@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+from matplotlib.ticker import PercentFormatter
 
 from offramp.compiler import artifact
 from offramp.compiler.manifest import Manifest
@@ -42,7 +43,7 @@ def draw_staircase(axes: Any, manifest: Manifest) -> None:
     )
     axes.set_ylabel("samples still inside")
     axes.xaxis.set_major_formatter(lambda value, _: count_text(value))
-    axes.yaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.legend(loc="upper right", frameon=False, fontsize=8)
     axes.set_title(f"{percent_text(saving(manifest))} of the work saved on average", loc="left")
 

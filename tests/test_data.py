@@ -21,7 +21,9 @@ X = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
 
 
 def load(samples: data.Samples, *specs: TensorSpec, batched: bool = True) -> data.Dataset:
-    return data.load(samples, specs or (IMAGE,), batched=batched, what="calibration data", labelled=True)
+    return data.load(
+        samples, specs or (IMAGE,), batched=batched, what="calibration data", output=(3,)
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,18 @@ def test_a_network_without_batch_axis_takes_whole_arrays() -> None:
 def test_what_does_not_fit_is_refused(samples: Any, message: str) -> None:
     with pytest.raises(UserError, match=f"calibration data: .*{message}"):
         load(samples)
+
+
+def test_real_numbers_of_the_outputs_shape_are_targets_of_a_regression() -> None:
+    targets = np.linspace(0, 1, 12).reshape(4, 3)
+    assert load((X, targets)).regression
+    with pytest.raises(UserError, match="one class number per sample"):
+        load((X, np.eye(4)[:, :3]))
+
+
+def test_labels_that_nobody_asked_for_are_ignored() -> None:
+    loaded = data.load((X, np.zeros(3)), (IMAGE,), batched=True, what="input data")
+    assert loaded.labels is None
 
 
 def test_inputs_of_different_lengths_are_refused() -> None:
