@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from offramp.backends.tvm.microkernels import Microkernel
+
 LOCAL_BYTES = 256
 """Scratch up to this size stays a local array, which compilers put in registers."""
 
@@ -23,13 +25,14 @@ class Bare:
     """One bare function: pointers only, scratch through a last `void *` if `workspace` is not 0.
 
     dtypes: NumPy element types of the pointers, workspace excluded. extended: the same function
-    for the target's extension, or None.
+    for the target's extension, or None. microkernels: C functions that it calls.
     """
 
     function: Any
     dtypes: tuple[str, ...]
     workspace: int = 0
     extended: Any | None = None
+    microkernels: tuple[Microkernel, ...] = ()
 
 
 def bare(function: Any) -> Bare:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -39,16 +40,20 @@ def _extreme(node: Any, functions: dict[str, str], a_wins: Any) -> Any:
 _HEADER = "#include <math.h>\n#include <stdbool.h>\n#include <stdint.h>\n#include <string.h>\n"
 
 
-def standalone(source: str) -> str:
-    """Generated source without TVM's includes, linkage macros and library context."""
+def standalone(source: str, definitions: Mapping[str, str]) -> str:
+    """Generated source without TVM's includes, linkage macros and library context.
+
+    definitions: functions by name that go before everything else; their declarations go.
+    """
     unwanted = ("#include", "#define TVM_EXPORTS", "// tvm target", "void* __tvm_ffi")
+    declared = tuple(f"void {name}(" for name in definitions)
     lines: list[str] = []
     is_guarded = False
-    for line in source.splitlines():
+    for line in source.replace("TVM_DLL ", "").splitlines():
         if line.startswith("#ifdef __cplusplus"):
             is_guarded = True
         elif is_guarded:
             is_guarded = not line.startswith("#endif")
-        elif not line.startswith(unwanted):
-            lines.append(line.removeprefix("TVM_DLL "))
-    return _HEADER + "\n".join(lines) + "\n"
+        elif not line.startswith((*unwanted, *declared)):
+            lines.append(line)
+    return "\n".join([_HEADER, *definitions.values(), *lines]) + "\n"

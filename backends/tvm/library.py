@@ -37,7 +37,9 @@ class KernelLibrary:
     def to_c(self) -> str:
         """Self-contained C99 that needs `<math.h>` and `<string.h>` only."""
         functions = {s: for_c(k.function) for s, k in self._kernels.items()}
-        return standalone(_compile(functions, {"kind": "c"}).inspect_source())
+        used = dict.fromkeys(m for k in self._kernels.values() for m in k.microkernels)
+        source = _compile(functions, {"kind": "c"}).inspect_source()
+        return standalone(source, {m.name: m.source() for m in used})
 
     def to_object(self, path: Path) -> None:
         """Write an ELF object, position independent, for the target's instruction set.

@@ -16,6 +16,7 @@ from offramp.backends.tvm.library import KernelLibrary
 from offramp.backends.tvm.segment import segment_graph
 from offramp.backends.tvm.selection import Selection, build, select
 from offramp.backends.tvm.tail import TailCall, lower_tail
+from offramp.backends.tvm.templates.tiled_conv import TiledConv
 from offramp.compiler.ir import Block, Program
 from offramp.compiler.plan import BlockPlan, Buffer, KernelCall, Plan, Storage
 from offramp.compiler.targets import Target
@@ -125,6 +126,7 @@ class _Lowering:
                 Bare(
                     function=build(spec),
                     extended=None if extended is None else build(extended),
+                    microkernels=spec.microkernels() if isinstance(spec, TiledConv) else (),
                     dtypes=("float32",) * (len(selection.arguments) + 1),
                 ),
             )

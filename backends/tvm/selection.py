@@ -13,12 +13,13 @@ from offramp.backends.tvm.anchors import Anchor, Weights
 from offramp.backends.tvm.epilogue import Operand, Step
 from offramp.backends.tvm.grouping import Kernel
 from offramp.backends.tvm.schedules import matrix_tile, row_tile, vector_lanes
-from offramp.backends.tvm.templates import channelwise, conv
+from offramp.backends.tvm.templates import channelwise, conv, tiled_conv
 from offramp.backends.tvm.templates.channelwise import Channelwise, Reduction
 from offramp.backends.tvm.templates.conv import Conv
+from offramp.backends.tvm.templates.tiled_conv import TiledConv
 from offramp.compiler.targets import Target
 
-Spec = Conv | Channelwise
+Spec = Conv | TiledConv | Channelwise
 Argument = ir.Value | npt.NDArray[np.generic]
 
 
@@ -40,7 +41,13 @@ class Selection:
 
 def build(spec: Spec) -> Any:
     """The TIR function of a specification."""
-    return conv.build(spec) if isinstance(spec, Conv) else channelwise.build(spec)
+    match spec:
+        case Conv():
+            return conv.build(spec)
+        case TiledConv():
+            return tiled_conv.build(spec)
+        case Channelwise():
+            return channelwise.build(spec)
 
 
 def select(kernel: Kernel, target: Target) -> Selection:
@@ -54,16 +61,27 @@ def select(kernel: Kernel, target: Target) -> Selection:
         constants.append(_packed(spec, anchor.weights))
     if anchor.bias is not None:
         constants.append(anchor.bias)
+    elif isinstance(spec, TiledConv):
+        constants.append(np.zeros(spec.filters, np.float32))
     arguments: list[Argument] = [anchor.source, *constants, *map(_constant, kernel.operands)]
-    first = len(arguments) - len(kernel.operands)
-    steps = [step for step in kernel.steps if step.has_argument]
     return Selection(
         kind=_kind(anchor),
         spec=spec,
         extended=None if extended is None else _specify(kernel, extended),
         arguments=tuple(arguments),
-        residuals=tuple(first + i for i, s in enumerate(steps) if s.operand is Operand.TENSOR),
+        residuals=_residuals(kernel, spec, len(arguments) - len(kernel.operands)),
     )
+
+
+def _residuals(kernel: Kernel, spec: Spec, first: int) -> tuple[int, ...]:
+    """Positions of the operands, counted from `first`, that are read just before the store.
+
+    Steps that follow a microkernel find its sums already stored.
+    """
+    if isinstance(spec, TiledConv):
+        return (first,) if spec.residual else ()
+    steps = [step for step in kernel.steps if step.has_argument]
+    return tuple(first + i for i, s in enumerate(steps) if s.operand is Operand.TENSOR)
 
 
 def _kind(anchor: Anchor) -> str:
@@ -75,7 +93,8 @@ def _kind(anchor: Anchor) -> str:
 
 def _specify(kernel: Kernel, target: Target) -> Spec:
     if kernel.anchor.reduction is None:
-        return _conv(kernel, target)
+        is_plain = kernel.anchor.groups == 1 and kernel.anchor.window.columns.dilation == 1
+        return _tiled_conv(kernel) if is_plain and target.microkernels else _conv(kernel, target)
     return _channelwise(kernel, target, kernel.anchor.reduction)
 
 
@@ -102,9 +121,13 @@ def _merged_bias(kernel: Kernel) -> Kernel:
 
 
 def _packed(spec: Spec, weights: Weights) -> Weights:
-    if isinstance(spec, Conv):
-        return conv.pack_weights(spec, weights)
-    return channelwise.pack_weights(weights)
+    match spec:
+        case Conv():
+            return conv.pack_weights(spec, weights)
+        case TiledConv():
+            return tiled_conv.pack_weights(spec, weights)
+        case Channelwise():
+            return channelwise.pack_weights(weights)
 
 
 def _conv(kernel: Kernel, target: Target) -> Conv:
@@ -122,6 +145,22 @@ def _conv(kernel: Kernel, target: Target) -> Conv:
         lanes=vector_lanes(target, width),
         tile=matrix_tile(target, window.columns.out, width, depth),
         panel=target.panel,
+    )
+
+
+def _tiled_conv(kernel: Kernel) -> TiledConv:
+    """The microkernel adds a residual and clamps at zero; other steps follow it."""
+    anchor, steps = kernel.anchor, list(kernel.steps)
+    has_residual = steps[:1] == [Step("Add", (), Operand.TENSOR)]
+    steps = steps[1:] if has_residual else steps
+    has_relu = steps[:1] == [Step("Relu")]
+    return TiledConv(
+        window=anchor.window.flattened(),
+        channels=anchor.channels,
+        filters=anchor.filters,
+        residual=has_residual,
+        relu=has_relu,
+        epilogue=tuple(steps[1:] if has_relu else steps),
     )
 
 

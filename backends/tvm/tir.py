@@ -45,6 +45,10 @@ class Array:
         """`lanes` consecutive elements from `index` on."""
         return tirx.BufferLoad(self.buffer, [_span(index, lanes)])
 
+    def address(self, index: Expr) -> Expr:
+        """A pointer to the element at `index`."""
+        return tirx.address_of(tirx.BufferLoad(self.buffer, [index]))
+
 
 def _span(index: Expr, lanes: int) -> Expr:
     return index if lanes == 1 else tirx.Ramp(index, 1, lanes)
@@ -75,6 +79,10 @@ class FunctionBuilder:
     def store(self, array: Array, index: Expr, value: Expr, lanes: int = 1) -> None:
         """Write `lanes` consecutive elements."""
         self._add(tirx.BufferStore(array.buffer, value, [_span(index, lanes)]))
+
+    def run(self, call: Expr) -> None:
+        """Evaluate a call for its effects."""
+        self._add(tirx.Evaluate(call))
 
     def bind(self, name: str, value: Expr) -> Expr:
         """Name a scalar value; constants need no name."""
@@ -119,6 +127,11 @@ def fused_multiply_add(a: Expr, b: Expr, c: Expr, lanes: int) -> Expr:
     if lanes == 1:
         return a * b + c
     return tirx.call_intrin(vector_type("float32", lanes), "tirx.fma", a, b, c)
+
+
+def external_call(name: str, *arguments: Expr) -> Expr:
+    """A call of a C function without result."""
+    return tirx.call_extern("void", name, *arguments)
 
 
 def clamped(value: Expr, low: int) -> Expr:

@@ -75,6 +75,17 @@ def tiles(axis: Axis, width: int) -> Iterator[Tiles]:
         yield Tiles(members[0][0], len(members), size, segments)
 
 
+def uniform_tiles(axis: Axis, width: int) -> Iterator[Tiles]:
+    """Cut a row so that all outputs of a tile have the same valid taps."""
+    start = 0
+    for taps, run in groupby(range(axis.out), key=axis.valid):
+        length = len(list(run))
+        for size, count in ((width, length // width), (1, length % width)):
+            if count:
+                yield Tiles(start, count, size, (Segment(taps, range(size)),))
+                start += count * size
+
+
 def _segments(axis: Axis, start: int, width: int) -> tuple[Segment, ...]:
     """The valid taps of one tile, neighbouring taps with equal outputs merged."""
     valid = [axis.valid(start + i) for i in range(width)]

@@ -42,6 +42,7 @@ class Target:
     fma_latency: multiply-accumulates that must be in flight to keep the units busy.
     max_unrolled: multiply-accumulates in the body of an innermost loop.
     panel: output channels that packed weights keep together; 0: as many as a register tile has.
+    microkernels: C output may use those of backends/tvm/microkernels.py.
     extension: kernels are compiled for this processor as well, and chosen at run time.
     tile_overhead: issue slots spent around one register tile.
     cost: coefficients of the analytical cost model, by kernel kind (units per MAC, element, call).
@@ -60,6 +61,7 @@ class Target:
     cost: dict[str, dict[str, float]]
     memories: tuple[Memory, ...] = ()
     panel: int = 0
+    microkernels: bool = False
     extension: Extension | None = None
 
     def extended(self) -> Target | None:

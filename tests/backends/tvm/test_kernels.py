@@ -245,9 +245,7 @@ def test_clip_and_silu_are_fused(check: Check, target: str) -> None:
     assert {("c", "k"), ("d", "s", "y")} <= computed_together(lowered)
 
 
-@pytest.mark.parametrize("target", ["x86-64", "cortex-m7"])
-@pytest.mark.parametrize("operator", ["Add", "Sub", "Mul", "Div"])
-def test_residual_is_combined_in_place(check: Check, operator: str, target: str) -> None:
+def residual_network(operator: str) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Conv", ["x", "v"], ["r"]),
         helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
@@ -255,12 +253,25 @@ def test_residual_is_combined_in_place(check: Check, operator: str, target: str)
         helper.make_node("Relu", ["s"], ["y"]),
     ]
     weights = {"v": normal(12, 3, 1, 1), "w": normal(12, 3, 3, 3)}
-    network = model(nodes, {"x": (1, 3, 6, 5)}, weights)
-    lowered = check(network, target, [normal(1, 3, 6, 5)])
+    return model(nodes, {"x": (1, 3, 6, 5)}, weights)
+
+
+@pytest.mark.parametrize(
+    ("operator", "target"),
+    [("Add", "cortex-m7"), *((operator, "x86-64") for operator in ("Add", "Sub", "Mul", "Div"))],
+)
+def test_residual_is_combined_in_place(check: Check, operator: str, target: str) -> None:
+    lowered = check(residual_network(operator), target, [normal(1, 3, 6, 5)])
     first, second = (c for c in lowered.plan.blocks[0].calls if "conv" in c.kernel)
     written, read = second.in_place[0]
     assert second.arguments[read] == first.writes[0]
     assert second.arguments[written] == second.writes[0]
+
+
+@pytest.mark.parametrize("operator", ["Sub", "Mul", "Div"])
+def test_what_follows_a_microkernel_is_not_in_place(check: Check, operator: str) -> None:
+    lowered = check(residual_network(operator), "cortex-m7", [normal(1, 3, 6, 5)])
+    assert all(not call.in_place for call in lowered.plan.blocks[0].calls)
 
 
 @pytest.mark.parametrize("target", ["x86-64", "cortex-m7"])

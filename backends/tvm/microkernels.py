@@ -1,0 +1,188 @@
+"""Register-tiled inner loops in Arm assembly, with the same loops in C for every other compiler.
+
+A microkernel computes a tile of `pixels` by `filters` outputs of a convolution or dense layer:
+
+    out[p * out_pixel + f] = act(bias[f] + residual[p * out_pixel + f]
+        + sum over rows r, steps k of in[p * in_pixel + r * in_row + k] * w[r * w_row + k * F + f])
+
+All sums stay in floating-point registers, and one `vldmia` loads up to eight consecutive weights
+or four inputs: 72 instructions for 64 multiply-accumulates, where a compiler, which knows only
+single loads, needs about 96. C files call a microkernel as a static function defined above them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+REGISTERS = 32
+WEIGHTS = 8
+"""Weights loaded at a time."""
+
+
+@dataclass(frozen=True)
+class Microkernel:
+    """Structure of a microkernel.
+
+    pixels, filters: the tile. steps: length of one contiguous run modulo `unroll`, which is
+    computed after the loop. loops: whether any run is at least `unroll` long. residual: whether a
+    tensor of the output's shape (perhaps the output itself) is added. relu: whether negative sums
+    become zero.
+    """
+
+    pixels: int
+    filters: int
+    rest: int
+    loops: bool
+    residual: bool
+    relu: bool
+
+    @property
+    def unroll(self) -> int:
+        """Reduction steps of one round: as many inputs of each pixel are loaded at once."""
+        return unroll(self.pixels, self.filters)
+
+    @property
+    def name(self) -> str:
+        """The C function's name."""
+        flags = "_loop" * self.loops + "_residual" * self.residual + "_relu" * self.relu
+        return f"tile_{self.pixels}x{self.filters}_{self.rest}{flags}"
+
+    def source(self) -> str:
+        """The C definition: assembly for Arm with a floating-point unit, loops elsewhere."""
+        return _FUNCTION.format(
+            name=self.name,
+            assembly="\n".join(f'      "{line}\\n"' for line in self._assembly()),
+            pointers="".join(f"  const float *x{p} = in + {p} * in_pixel;\n" for p in self._pixels),
+            outputs=", ".join([f'[x{p}] "+r"(x{p})' for p in self._pixels]),
+            clobbers=", ".join(f'"s{i}"' for i in range(REGISTERS)),
+            pixels=self.pixels,
+            filters=self.filters,
+            unroll=self.unroll,
+            rest=self.rest,
+            start="residual[p * out_pixel + f] + bias[f]" if self.residual else "bias[f]",
+            unused="" if self.residual else "  (void)residual;\n",
+            residual=', [residual] "r"(residual)' if self.residual else "",
+            result="fmaxf(sum, 0.0f)" if self.relu else "sum",
+        )
+
+    @property
+    def _pixels(self) -> range:
+        return range(self.pixels)
+
+    def _sum(self, pixel: int, filter_: int) -> int:
+        return pixel * self.filters + filter_
+
+    def _assembly(self) -> Iterator[str]:
+        """Registers: sums, then `unroll` inputs of each pixel, then a few weights."""
+        for pixel in self._pixels:
+            yield from _transfer("vldmia", "%[bias]", self._sum(pixel, 0), self.filters)
+        if self.residual:
+            yield from self._add_residual()
+        yield "cmp %[rows], #0"
+        yield "ble 3f"
+        yield "2:"
+        if self.loops:
+            yield "mov %[count], %[rounds]"
+            yield "1:"
+            yield from self._round(self.unroll)
+            yield "subs %[count], %[count], #1"
+            yield "bne 1b"
+        if self.rest:
+            yield from self._round(self.rest)
+        yield from (f"add %[x{p}], %[x{p}], %[in_skip]" for p in self._pixels)
+        yield "add %[w], %[w], %[w_skip]"
+        yield "subs %[rows], %[rows], #1"
+        yield "bne 2b"
+        yield "3:"
+        yield from self._finish()
+
+    def _round(self, steps: int) -> Iterator[str]:
+        """Multiply-accumulate `steps` inputs of every pixel."""
+        inputs = self.pixels * self.filters
+        weights = inputs + self.pixels * self.unroll
+        for pixel in self._pixels:
+            first = inputs + pixel * self.unroll
+            yield f"vldmia %[x{pixel}]!, {_span(first, steps)}"
+        for step in range(steps):
+            for start in range(0, self.filters, WEIGHTS):
+                count = min(WEIGHTS, self.filters - start)
+                yield f"vldmia %[w]!, {_span(weights, count)}"
+                for pixel in self._pixels:
+                    item = inputs + pixel * self.unroll + step
+                    for i in range(count):
+                        yield f"vfma.f32 s{self._sum(pixel, start + i)}, s{item}, s{weights + i}"
+
+    def _add_residual(self) -> Iterator[str]:
+        spare = self.pixels * self.filters
+        room = min(REGISTERS - spare, WEIGHTS)
+        yield "mov %[count], %[residual]"
+        for pixel in self._pixels:
+            for start in range(0, self.filters, room):
+                count = min(room, self.filters - start)
+                yield from _transfer("vldmia", "%[count]", spare, count, offset=4 * start)
+                for i in range(count):
+                    total = self._sum(pixel, start + i)
+                    yield f"vadd.f32 s{total}, s{total}, s{spare + i}"
+            if pixel + 1 < self.pixels:
+                yield "add %[count], %[count], %[out_pixel]"
+
+    def _finish(self) -> Iterator[str]:
+        count = self.pixels * self.filters
+        if self.relu:
+            yield "mov %[count], #0"
+            yield f"vmov s{count}, %[count]"
+            yield from (f"vmaxnm.f32 s{i}, s{i}, s{count}" for i in range(count))
+        for pixel in self._pixels:
+            yield from _transfer("vstmia", "%[out]", self._sum(pixel, 0), self.filters)
+            if pixel + 1 < self.pixels:
+                yield "add %[out], %[out], %[out_pixel]"
+
+
+def unroll(pixels: int, filters: int) -> int:
+    """Inputs of each pixel that fit in registers beside the sums and the weights."""
+    room = REGISTERS - pixels * filters - min(filters, WEIGHTS)
+    return max(n for n in (1, 2, 4) if n * pixels <= room)
+
+
+def _span(first: int, count: int) -> str:
+    return f"{{s{first}}}" if count == 1 else f"{{s{first}-s{first + count - 1}}}"
+
+
+def _transfer(
+    operation: str, pointer: str, first: int, count: int, offset: int = 0
+) -> Iterator[str]:
+    """Load or store consecutive registers; with an offset, one by one."""
+    if offset == 0:
+        yield f"{operation} {pointer}, {_span(first, count)}"
+        return
+    single = {"vldmia": "vldr", "vstmia": "vstr"}[operation]
+    for i in range(count):
+        yield f"{single} s{first + i}, [{pointer}, #{offset + 4 * i}]"
+
+
+_FUNCTION = """\
+static void {name}(float *out, const float *in, const float *w, const float *bias,
+                   const float *residual, int32_t rows, int32_t steps, int32_t in_row,
+                   int32_t w_row, int32_t in_pixel, int32_t out_pixel) {{
+{unused}#if defined(__ARM_FP) && defined(__ARM_FEATURE_FMA) && defined(__thumb2__)
+{pointers}  int32_t in_skip = 4 * (in_row - steps), w_skip = 4 * (w_row - steps * {filters});
+  int32_t rounds = steps / {unroll}, count;
+  __asm volatile(
+{assembly}
+      : {outputs}, [w] "+r"(w), [rows] "+r"(rows), [out] "+r"(out), [count] "=&r"(count)
+      : [bias] "r"(bias), [rounds] "r"(rounds), [in_skip] "r"(in_skip), [w_skip] "r"(w_skip),
+        [out_pixel] "r"(4 * out_pixel){residual}
+      : "cc", "memory", {clobbers});
+#else
+  for (int32_t p = 0; p < {pixels}; ++p)
+    for (int32_t f = 0; f < {filters}; ++f) {{
+      float sum = {start};
+      for (int32_t r = 0; r < rows; ++r)
+        for (int32_t k = 0; k < steps; ++k)
+          sum += in[p * in_pixel + r * in_row + k] * w[r * w_row + k * {filters} + f];
+      out[p * out_pixel + f] = {result};
+    }}
+#endif
+}}
+"""
