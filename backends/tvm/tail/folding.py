@@ -15,8 +15,10 @@ LARGEST = 1 << 20
 """Constants with more elements than this are left to compiled code: the reference is slow."""
 
 _NOT_FOLDED = frozenset(
-    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike "
-    "If Loop Scan ImageDecoder".split()
+    {
+        *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"),
+        *("RandomUniformLike", "If", "Loop", "Scan", "ImageDecoder"),
+    }
 )
 
 

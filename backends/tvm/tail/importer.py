@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from offramp.backends.tvm.tail.encoding import Encoded, is_encoded, stored
 from offramp.backends.tvm.tail.nodes import NodeImporter, expression
 from offramp.backends.tvm.tail.refusal import RefusalError, node_name, refusal
 from offramp.backends.tvm.tail.scope import Scope
@@ -62,8 +63,10 @@ def _bind_parameters(graph: ir.Graph, scope: Scope) -> list[Any]:
             kind = type_of_value(value)
         except RefusalError as error:
             raise refusal(value.consumers()[0], str(error)) from error
-        variable = relax.Var(f"p{position}", relax.TensorType(kind.shape, kind.dtype))
-        scope.values[str(value.name)] = variable
+        held = stored(kind)
+        variable = relax.Var(f"p{position}", relax.TensorType(held.shape, held.dtype))
+        is_plain = held == kind and not is_encoded(kind.dtype)
+        scope.values[str(value.name)] = variable if is_plain else Encoded(variable, kind.dtype)
         parameters.append(variable)
     return parameters
 
@@ -79,4 +82,6 @@ def _import_node(builder: Any, node: ir.Node, position: int, scope: Scope) -> No
         if isinstance(result, np.ndarray):
             scope.values[str(value.name)] = result
         elif value.name:
-            scope.values[value.name] = builder.emit(result, name_hint=f"n{position}_")
+            variable = builder.emit(expression(result), name_hint=f"n{position}_")
+            encoded = isinstance(result, Encoded)
+            scope.values[value.name] = Encoded(variable, result.dtype) if encoded else variable

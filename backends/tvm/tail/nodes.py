@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 
 from offramp.backends.tvm.tail import folding, functions
 from offramp.backends.tvm.tail.control import CONTROL_FLOW
 from offramp.backends.tvm.tail.declared import recover
+from offramp.backends.tvm.tail.encoding import (
+    Encoded,
+    Rounding,
+    arithmetic,
+    arithmetic_array,
+    decode,
+    encode,
+    is_encoded,
+    stored,
+    stored_array,
+)
 from offramp.backends.tvm.tail.operators import BY_FUNCTION_BODY, LOWERINGS, OperatorCall
 from offramp.backends.tvm.tail.refusal import RefusalError, reason_of
 from offramp.backends.tvm.tail.scope import Attributes, Scope, resolved
@@ -24,13 +37,18 @@ Declared = tuple[TensorType | None, ...]
 
 @dataclass(frozen=True)
 class Site:
-    """A node where it is used: its operands, attributes, scope and declared output types."""
+    """A node where it is used, with operands and types as operators compute with them.
+
+    declared: output types, as far as the model declares them. dtypes: the element types that the
+    outputs are stored in.
+    """
 
     node: onnx.NodeProto
     operands: list[Any]
     attributes: Attributes
     scope: Scope
     declared: Declared
+    dtypes: tuple[str | None, ...]
 
 
 class NodeImporter:
@@ -52,10 +70,34 @@ class NodeImporter:
             return folding.fold(node, operands, attributes, scope.opsets)
         if declared and all(t is not None and t.elements == 0 for t in declared):
             return [np.zeros(t.shape, numpy_dtype(t.dtype)) for t in declared if t is not None]
+        if node.op_type == "BitCast":
+            plain, view = [_storage(o) for o in operands], stored
+        else:
+            plain, view = [self._decoded(o) for o in operands], arithmetic
         if declared:
-            first = _type_of(operands[0]) if operands and operands[0] is not None else None
-            operands = recover(node.op_type, operands, first, declared, attributes)
-        return self._first_that_fits(Site(node, operands, attributes, scope, declared))
+            types = tuple(None if t is None else view(t) for t in declared)
+            first = _type_of(plain[0]) if plain and plain[0] is not None else None
+            plain = recover(node.op_type, plain, first, types, attributes)
+        else:
+            types = ()
+        plain_attributes = _with_plain_types(attributes, view)
+        dtypes = tuple(None if t is None else t.dtype for t in declared)
+        site = Site(node, plain, plain_attributes, scope, types, dtypes)
+        results = self._first_that_fits(site)
+        if node.op_type == "BitCast":
+            return [_as_declared(r, t) for r, t in zip_longest(results, dtypes)]
+        rounding = Rounding(bool(attributes.get("saturate", 1)), _round_mode(attributes))
+        return [self._encoded(r, t, rounding) for r, t in zip_longest(results, dtypes)]
+
+    def _decoded(self, operand: Any) -> Any:
+        if isinstance(operand, Encoded):
+            return decode(self._builder, operand)
+        return arithmetic_array(operand) if isinstance(operand, np.ndarray) else operand
+
+    def _encoded(self, result: Any, dtype: str | None, rounding: Rounding) -> Any:
+        if result is None or dtype is None or not is_encoded(dtype):
+            return result
+        return encode(self._builder, expression(result), dtype, rounding)
 
     def straight_line(
         self, nodes: Sequence[onnx.NodeProto], outputs: Sequence[str], scope: Scope
@@ -77,7 +119,7 @@ class NodeImporter:
 
     def bound(self, result: Any) -> Any:
         """A result that can be read several times: a constant or a variable."""
-        is_final = result is None or isinstance(result, np.ndarray)
+        is_final = result is None or isinstance(result, np.ndarray | Encoded)
         return result if is_final else self._builder.emit(result)
 
     def results(self, result: Any) -> list[Any]:
@@ -142,6 +184,7 @@ class NodeImporter:
             tuple(site.node.output),
             site.scope.version(""),
             site.declared,
+            site.dtypes,
         )
         result = lowering(call)
         if isinstance(result, str):
@@ -207,8 +250,42 @@ def _type_of(value: Any) -> TensorType:
 
 
 def expression(value: Any) -> Any:
-    """A value of a scope as a Relax expression."""
-    return constant(value) if isinstance(value, np.ndarray) else value
+    """A value of a scope as a Relax expression, encoded ones as they are stored."""
+    if isinstance(value, Encoded):
+        return value.storage
+    return constant(stored_array(value)) if isinstance(value, np.ndarray) else value
+
+
+def _storage(operand: Any) -> Any:
+    """An operand as its bits."""
+    if isinstance(operand, Encoded):
+        return operand.storage
+    return stored_array(operand) if isinstance(operand, np.ndarray) else operand
+
+
+def _as_declared(result: Any, dtype: str | None) -> Any:
+    return Encoded(result, dtype) if dtype is not None and is_encoded(dtype) else result
+
+
+def _round_mode(attributes: Attributes) -> str:
+    mode = attributes.get("round_mode", b"up")
+    return str(mode.decode())
+
+
+_TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
+
+
+def _with_plain_types(
+    attributes: Attributes, view: Callable[[TensorType], TensorType]
+) -> Attributes:
+    """Attributes that name element types name those that operators compute with."""
+    plain = dict(attributes)
+    for name in _TYPE_ATTRIBUTES:
+        code = attributes.get(name, 0)
+        if code and code != ir.DataType.STRING:
+            kind = view(TensorType((), str(ir.DataType(code).numpy())))
+            plain[name] = int(ir.DataType.from_numpy(numpy_dtype(kind.dtype)))
+    return plain
 
 
 def _shape_constant(shape: Any) -> npt.NDArray[np.int64]:

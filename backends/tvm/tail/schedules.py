@@ -29,6 +29,7 @@ def schedule(function: Any, target: Target) -> Any:
         RefusalError: it calls TVM's run time, which emitted code does without.
     """
     _refuse_run_time_calls(function)
+    function = _without_offsets(function)
     if function.body.block.name_hint != "root":
         return function  # written loop by loop in TVM's operator library
     state = s_tir.Schedule(function)
@@ -40,10 +41,18 @@ def schedule(function: Any, target: Target) -> Any:
     return state.mod["main"]
 
 
+def _without_offsets(function: Any) -> Any:
+    """The function over buffers that begin where their pointers point."""
+    symbolic = [b for b in function.params if not isinstance(b.ty.elem_offset, tirx.IntImm)]
+    fresh = {b: tirx.decl_buffer(b.shape, b.dtype, name=b.name) for b in symbolic}
+    return function.specialize(fresh) if fresh else function
+
+
 def copy_function(kind: TensorType) -> Any:
     """A PrimFunc that copies one tensor."""
     source = te.placeholder(kind.shape, kind.dtype, name="source")
-    return te.create_prim_func([source, te.compute(kind.shape, lambda *i: source(*i), name="copy")])
+    copy = te.compute(kind.shape, lambda *i: source(*i), name="copy")  # noqa: PLW0108  # of any rank
+    return te.create_prim_func([source, copy])
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,14 @@ import onnx_ir as ir
 from offramp.backends.tvm.tail.refusal import RefusalError
 
 ELEMENT_TYPES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64 "
-    "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz".split()
+    (
+        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float16", "bfloat16", "float32", "float64", "float8_e4m3fn", "float8_e4m3fnuz"),
+        *("float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn"),
+        *("int4", "int2", "uint4", "uint2"),
+    )
 )
-"""NumPy (and ml_dtypes) names of the element types that kernels can hold, one or more bytes each."""
+"""NumPy (and ml_dtypes) names of the element types that kernels can hold."""
 
 
 @dataclass(frozen=True)

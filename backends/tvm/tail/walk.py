@@ -12,7 +12,7 @@ from offramp.backends.tvm.tail.call import Operand, TailCall
 from offramp.backends.tvm.tail.fusion import Fused, is_call_tir
 from offramp.backends.tvm.tail.refusal import RefusalError
 from offramp.backends.tvm.tail.schedules import copy_function, schedule
-from offramp.backends.tvm.tail.types import TensorType, type_of_expression
+from offramp.backends.tvm.tail.types import TensorType, type_of_expression, type_of_value
 from offramp.compiler.targets import Target
 
 
@@ -32,6 +32,9 @@ class _Walker:
         self._fused = fused
         self._graph = graph
         self._target = target
+        self._declared = {
+            str(v.name): type_of_value(v).dtype for v in (*graph.inputs, *graph.outputs)
+        }  # what is stored, where kernels see only bits
         self._calls: list[TailCall] = []
         self._operands: dict[Any, Operand | tuple[str, ...]] = {}
         self._names: dict[Any, str] = {}
@@ -103,8 +106,13 @@ class _Walker:
                 continue
             kind = type_of_expression(field)
             operand = self._operand(field)
-            function = copy_function(kind) if isinstance(operand, np.ndarray) else None
+            moves = isinstance(operand, np.ndarray) or self._renames_type(operand, str(value.name))
+            function = copy_function(kind) if moves else None
             self._add(function, (operand,), (str(value.name),), [kind], ())
+
+    def _renames_type(self, source: str, result: str) -> bool:
+        """Whether bits change their element type on the way, which no view does."""
+        return self._declared.get(source) != self._declared[result]
 
     def _add(
         self,
@@ -115,7 +123,7 @@ class _Walker:
         nodes: tuple[str, ...],
     ) -> None:
         shapes = tuple(t.shape for t in types)
-        dtypes = tuple(t.dtype for t in types)
+        dtypes = tuple(self._declared.get(n, t.dtype) for n, t in zip(outputs, types, strict=True))
         self._calls.append(TailCall(function, inputs, outputs, shapes, dtypes, nodes))
 
     def _operand(self, expression: Any) -> Operand:

@@ -25,7 +25,8 @@ class OperatorCall:
 
     builder: the Relax block builder that results are emitted into. outputs: the names of the
     node's outputs, empty where one is not wanted. version: operator set version of its domain.
-    declared_types: of the outputs, as far as the model declares them.
+    declared_types: of the outputs, as far as the model declares them. stored_dtypes: the element
+    types that the outputs are rounded to afterwards.
     """
 
     builder: Any
@@ -34,6 +35,7 @@ class OperatorCall:
     outputs: tuple[str, ...]
     version: int
     declared_types: tuple[TensorType | None, ...] = ()
+    stored_dtypes: tuple[str | None, ...] = ()
 
     def operand(self, position: int) -> Any | None:
         """The operand as it is, None where absent."""
@@ -93,7 +95,8 @@ class OperatorCall:
 Lowering = Callable[[OperatorCall], Any | Sequence[Any]]
 """Lowers one node to one expression for each of its outputs (or one alone).
 
-A string is an ONNX function to be lowered in its place. None leaves the node to TVM's importer or its function body.
+A string is an ONNX function to be lowered in its place. None leaves the node to TVM's importer or
+to ONNX's function body.
 """
 
 

@@ -43,16 +43,16 @@ def bit_shift(call: OperatorCall) -> Any:
 
     dtype = call.type_of(0).dtype
     width = numpy_dtype(dtype).itemsize * 8
+    signed = dtype.startswith("int")
     left = call.attribute("direction", "LEFT") == "LEFT"
 
     def shift(x: Any, y: Any) -> Any:
-        inside = tirx.all(y >= 0, y < width)
+        distance = y.astype("int64")
+        inside = tirx.all(distance >= 0, distance < width)
         amount = tirx.Select(inside, y, tirx.const(0, dtype))
         if left:
             return tirx.Select(inside, x << amount, tirx.const(0, dtype))
-        rest = (
-            x >> tirx.const(width - 1, dtype) if dtype.startswith("int") else tirx.const(0, dtype)
-        )
+        rest = x >> tirx.const(width - 1, dtype) if signed else tirx.const(0, dtype)
         return tirx.Select(inside, x >> amount, rest)
 
     return elementwise(call, shift)

@@ -50,7 +50,9 @@ def resize(call: OperatorCall) -> Any:
     result, outside = call.expression(0), []
     for axis in _axes(call):
         taps = _taps(call, axis)
-        plain = axis.before == axis.after and np.array_equal(taps.weights[:, 0], np.ones(axis.after))
+        plain = axis.before == axis.after and np.array_equal(
+            taps.weights[:, 0], np.ones(axis.after)
+        )
         if not (plain and np.array_equal(taps.indices[:, 0], np.arange(axis.after))):
             result = _apply(call, result, axis, taps)
         if taps.outside.any():
