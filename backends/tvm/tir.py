@@ -123,9 +123,7 @@ def sequence(statements: Sequence[Any]) -> Any:
 
 
 def fused_multiply_add(a: Expr, b: Expr, c: Expr, lanes: int) -> Expr:
-    """`a * b + c`, contracted where vectors are used (C compilers contract scalars)."""
-    if lanes == 1:
-        return a * b + c
+    """`a * b + c`, rounded once."""
     return tirx.call_intrin(vector_type("float32", lanes), "tirx.fma", a, b, c)
 
 

@@ -1,0 +1,92 @@
+"""The assembly of the microkernels, run in the emulator on shapes that need every variant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx.parser
+import onnxruntime
+import pytest
+
+from offramp import backends
+from offramp.backends.tvm.lower import Lowered, lower
+from offramp.backends.tvm.microkernels import REGISTERS, WEIGHTS, Microkernel, unroll
+from offramp.compiler import targets
+from offramp.compiler.frontends.onnx import from_onnx
+from offramp.passes.memory import plan_memory
+
+NETWORK = """
+<ir_version: 9, opset_import: ["" : 17]>
+odd (float[1,5,11,9] x) => (float[1,1] y) <
+  float[7,5,3,3] w1, float[7] b1, float[12,7,1,1] w2, float[9,12,3,3] w3, float[9] b3,
+  float[9,12,1,1] w4, float[3,9,5,5] w5, float[1,3,1,1] w6, int64[2] flat = {1, -1},
+  float[30,10] m1, float[10] c1, float[10,33] m2, float[33,1] m3
+> {
+  a = Conv <pads = [1,1,1,1]> (x, w1, b1)
+  b = Relu (a)
+  c = Conv (b, w2)
+  skip = Conv <strides = [2,2]> (c, w4)
+  d = Conv <strides = [2,2], pads = [0,0,2,2]> (c, w3, b3)
+  e = Add (d, skip)
+  f = Relu (e)
+  g = Conv <pads = [2,2,2,2]> (f, w5)
+  h = LeakyRelu <alpha = 0.1> (g)
+  i = Conv (h, w6)
+  j = Reshape (i, flat)
+  k = Gemm (j, m1, c1)
+  l = MatMul (k, m2)
+  m = Sigmoid (l)
+  y = MatMul (m, m3)
+}
+"""
+
+
+def network() -> onnx.ModelProto:
+    """The text above with random weights."""
+    model = onnx.parser.parse_model(NETWORK)
+    random = np.random.default_rng(3)
+    for value in list(model.graph.value_info):
+        shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        data = random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]) + 1)
+        tensor = onnx.numpy_helper.from_array(data.astype(np.float32), value.name)
+        model.graph.initializer.append(tensor)
+    del model.graph.value_info[:]
+    return model
+
+
+@pytest.mark.arm
+def test_assembly_agrees_with_onnxruntime(tmp_path: Path) -> None:
+    model, target = network(), targets.get("cortex-m7")
+    lowered = lower(from_onnx(model), target)
+    kernels = [k for k in lowered.kernels.symbols if "conv" in k or "dense" in k]
+    assert len(kernels) == 9
+    backend = backends.get("cortex-m7")
+    backend.emit(Lowered(plan_memory(lowered.plan), lowered.kernels), tmp_path)
+    x = np.random.default_rng(5).standard_normal((3, 5, 11, 9)).astype(np.float32)
+    found = backend.load(tmp_path).run({"x": x}).outputs["y"]
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    expected = np.concatenate([session.run(None, {"x": sample[None]})[0] for sample in x])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "filters"), [*((1, f) for f in range(1, 17)), *((2, f) for f in range(1, 11))]
+)
+def test_registers_suffice(pixels: int, filters: int) -> None:
+    inputs = pixels * unroll(pixels, filters)
+    assert pixels * filters + inputs + min(filters, WEIGHTS) <= REGISTERS
+
+
+def test_variants_have_names_of_their_own() -> None:
+    flags = [False, True]
+    variants = [
+        Microkernel(pixels, filters, rest, loops, residual, relu)
+        for pixels in (1, 2)
+        for filters in (1, 8, 10)
+        for rest in range(4)
+        for loops in flags
+        for residual in flags
+        for relu in flags
+    ]
+    assert len({variant.name for variant in variants}) == len(variants)
