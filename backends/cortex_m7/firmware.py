@@ -13,13 +13,7 @@ import numpy.typing as npt
 
 from offramp.backends import tools
 from offramp.backends.driver.interface import Interface
-from offramp.backends.qemu.counter import (
-    Counts,
-    build_plugin,
-    plugin_option,
-    read_counts,
-    symbols,
-)
+from offramp.backends.qemu.counter import Counter, Counts, build_plugin, symbols
 from offramp.compiler.errors import ToolError
 
 Array = npt.NDArray[Any]
@@ -60,8 +54,13 @@ class Firmware:
         self._build = Path(self._scratch.name)
         tools.run(["make", "-j2", "-C", folder, f"BUILD={self._build}"], timeout=600)
         self.elf = self._build / f"{interface.name}.elf"
-        self._symbols = symbols(self.elf, NM)
-        self._plugin = build_plugin(self._build, QEMU)
+        self._counter = Counter(
+            build_plugin(self._build, QEMU),
+            symbols(self.elf, NM),
+            entry=f"{interface.name}_run",
+            leave="measured_run_returned",
+            owners=(f"{interface.name}_run", *_called_kernels(folder, interface)),
+        )
 
     def run(
         self, arrays: list[Array], thresholds: Array, *options: str, timeout: float | None = None
@@ -79,16 +78,10 @@ class Firmware:
         written.unlink(missing_ok=True)
         command = [QEMU, "-M", "mps2-an500", "-nographic", "-monitor", "none", "-serial", "none"]
         command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(self.elf)]
-        command += plugin_option(
-            self._plugin,
-            self._symbols,
-            counted,
-            entry=f"{self.interface.name}_run",
-            leave="measured_run_returned",
-        )
+        command += self._counter.options(counted)
         limit = 60.0 + 2.0 * samples if timeout is None else timeout
         _run_qemu([*command, *options], self._build, limit)
-        return self._read_output(written.read_bytes(), samples, read_counts(counted, self._symbols))
+        return self._read_output(written.read_bytes(), samples, self._counter.read(counted))
 
     def sections(self) -> dict[str, int]:
         """Bytes of each section of the ELF file."""
@@ -125,6 +118,14 @@ class Firmware:
             int(np.frombuffer(data[-4:], "<u4")[0]),
             counts,
         )
+
+
+def _called_kernels(folder: Path, interface: Interface) -> tuple[str, ...]:
+    """The functions that the driver declares and calls, and its blocks."""
+    source = (folder / f"{interface.name}.c").read_text()
+    kernels = re.findall(r"^void (\w+)\([^)]*\);$", source, re.MULTILINE)
+    blocks = re.findall(r"^static int (block_\d+)\(", source, re.MULTILINE)
+    return (*kernels, *blocks)
 
 
 def _run_qemu(command: list[str], folder: Path, timeout: float) -> None:

@@ -63,7 +63,7 @@ class CortexM7Runner:
             ),
             ram=self._ram(max(session.stack for session in sessions)),
             flash=self._flash(),
-            kernels={name: n / samples for name, n in final.counts.functions.items()},
+            kernels={name: n / samples for name, n in final.counts.owners.items()},
         )
 
     def _forced(self, exit_index: int, arrays: list[Array]) -> Session:

@@ -1,9 +1,12 @@
 /* A QEMU TCG plugin: exact counts of guest instructions between two addresses.
  *
- * Arguments: entry=ADDRESS, leave=ADDRESS, out=FILE. Counting starts when the instruction at `entry`
- * is about to run and stops before the one at `leave`; both must be jump targets, since whole
- * translation blocks are counted. FILE gets a line "run COUNT" for every such span, in order, and a
- * line "at ADDRESS COUNT MNEMONIC" for every instruction that ran within any.
+ * Arguments: entry=ADDRESS, leave=ADDRESS, owners=FILE, out=FILE. Counting starts when the instruction
+ * at `entry` is about to run and stops before the one at `leave`; both must be jump targets, since
+ * whole translation blocks are counted. `owners` has a line "START END" (hexadecimal) per function
+ * whose cost is wanted with everything that it calls; functions not listed there count to the listed
+ * one that ran last. `out` gets a line "run COUNT" for every such span, in order, a line
+ * "owner INDEX COUNT" for every owner, and a line "at ADDRESS COUNT MNEMONIC" for every instruction
+ * that ran within any span.
  *
  * Debian's QEMU loads plugins but ships no header, so the few functions used are declared here; they
  * have had these signatures since QEMU 4.2.
@@ -39,8 +42,14 @@ typedef struct {
     char mnemonic[16];
 } instruction;
 
+typedef struct owner {
+    struct owner *next;
+    uint64_t start, end, count;
+} owner;
+
 typedef struct block {
     struct block *next;
+    owner *owner; /* null: a callee of whichever owner ran last */
     uint64_t executions;
     size_t length;
     instruction instructions[];
@@ -49,6 +58,7 @@ typedef struct block {
 static uint64_t entry_address, leave_address, count;
 static int counting;
 static block *blocks;
+static owner nobody, *owners, *current = &nobody;
 static FILE *out;
 
 static void executed(unsigned int cpu, void *data)
@@ -63,8 +73,12 @@ static void executed(unsigned int cpu, void *data)
     if (address == entry_address) {
         counting = 1;
         count = 0;
+        current = &nobody;
     }
     if (counting) {
+        if (self->owner)
+            current = self->owner;
+        current->count += self->length;
         count += self->length;
         ++self->executions;
     }
@@ -88,6 +102,10 @@ static void translated(plugin_id id, void *translation)
                  (int)strcspn(text, " \t"), text);
         free(text);
     }
+    const uint64_t address = self->instructions[0].address;
+    for (owner *o = owners; o; o = o->next)
+        if (o->start <= address && address < o->end)
+            self->owner = o;
     qemu_plugin_register_vcpu_tb_exec_cb(translation, executed, NO_REGISTERS, self);
 }
 
@@ -99,25 +117,48 @@ static void finished(plugin_id id, void *data)
         for (size_t i = 0; b->executions && i < b->length; ++i)
             fprintf(out, "at %" PRIx64 " %" PRIu64 " %s\n", b->instructions[i].address,
                     b->executions, b->instructions[i].mnemonic);
+    size_t index = 0;
+    for (const owner *o = owners; o; o = o->next)
+        fprintf(out, "owner %zu %" PRIu64 "\n", index++, o->count);
     fclose(out);
+}
+
+static int read_owners(const char *path)
+{
+    FILE *const file = path ? fopen(path, "r") : NULL;
+    uint64_t start, end;
+    if (!file)
+        return 0;
+    for (owner **last = &owners; fscanf(file, "%" SCNx64 " %" SCNx64, &start, &end) == 2;
+         last = &(*last)->next) {
+        *last = calloc(1, sizeof **last);
+        if (!*last)
+            return 0;
+        (*last)->start = start;
+        (*last)->end = end;
+    }
+    fclose(file);
+    return 1;
 }
 
 __attribute__((visibility("default"))) int qemu_plugin_install(plugin_id id, const void *info,
                                                                int argc, char **argv)
 {
-    const char *path = NULL;
+    const char *path = NULL, *owners_path = NULL;
     (void)info;
     for (int i = 0; i < argc; ++i) {
         if (!strncmp(argv[i], "entry=", 6))
             entry_address = strtoull(argv[i] + 6, NULL, 0);
         else if (!strncmp(argv[i], "leave=", 6))
             leave_address = strtoull(argv[i] + 6, NULL, 0);
+        else if (!strncmp(argv[i], "owners=", 7))
+            owners_path = argv[i] + 7;
         else if (!strncmp(argv[i], "out=", 4))
             path = argv[i] + 4;
     }
     out = path ? fopen(path, "w") : NULL;
-    if (!out) {
-        fprintf(stderr, "count: cannot write %s\n", path ? path : "(no out=FILE given)");
+    if (!out || !read_owners(owners_path)) {
+        fprintf(stderr, "count: cannot write out=FILE or read owners=FILE\n");
         return 1;
     }
     qemu_plugin_register_vcpu_tb_trans_cb(id, translated);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter as Tally
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,19 +17,22 @@ from offramp.compiler.errors import ToolError
 class Counts:
     """Instructions executed between entry and return of the measured function.
 
-    runs: one count per call, in order. mnemonics, functions: totals over all runs.
+    runs: one count per call, in order. The rest are totals over all runs: by mnemonic, by function,
+    and by owner (a function of interest with what it calls).
     """
 
     runs: tuple[int, ...]
     mnemonics: dict[str, int]
     functions: dict[str, int]
+    owners: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A function of the firmware."""
+    """A label or function of the firmware; its size is 0 if it is a label."""
 
     address: int
+    size: int
     name: str
 
 
@@ -39,8 +42,10 @@ def symbols(elf: Path, nm: str) -> tuple[Symbol, ...]:
     Raises:
         ToolError: nm is missing or failed.
     """
-    found = re.findall(r"^([0-9a-f]+) [tTwW] ([^$].*)$", tools.run([nm, elf]), re.MULTILINE)
-    return tuple(sorted((Symbol(int(a, 16), n) for a, n in found), key=lambda s: s.address))
+    line = r"^([0-9a-f]+) (?:([0-9a-f]+) )?[tTwW] ([^$].*)$"
+    found = re.findall(line, tools.run([nm, "-S", elf]), re.MULTILINE)
+    listed = (Symbol(int(start, 16), int(size or "0", 16), name) for start, size, name in found)
+    return tuple(sorted(listed, key=lambda symbol: symbol.address))
 
 
 def build_plugin(folder: Path, qemu: str) -> Path:
@@ -58,42 +63,62 @@ def build_plugin(folder: Path, qemu: str) -> Path:
     return library
 
 
-def plugin_option(
-    plugin: Path, elf_symbols: tuple[Symbol, ...], out: Path, *, entry: str, leave: str
-) -> list[str]:
-    """QEMU's command-line options to count from symbol `entry` to symbol `leave`.
+@dataclass(frozen=True)
+class Counter:
+    """The plugin set up for one firmware.
 
-    Raises:
-        ToolError: the firmware lacks one of them.
+    entry, leave: symbols between which is counted. owners: functions whose cost is wanted with
+    everything that they call.
     """
-    address = {symbol.name: symbol.address for symbol in elf_symbols}
-    missing = [name for name in (entry, leave) if name not in address]
-    if missing:
-        raise ToolError(f"the firmware has no symbol {', '.join(missing)}: was it stripped?")
-    return [
-        "-plugin",
-        f"{plugin},entry={address[entry]:#x},leave={address[leave]:#x},out={out}",
-    ]
 
+    plugin: Path
+    symbols: tuple[Symbol, ...]
+    entry: str
+    leave: str
+    owners: tuple[str, ...]
 
-def read_counts(path: Path, elf_symbols: tuple[Symbol, ...]) -> Counts:
-    """What the plugin wrote to `path`.
+    def options(self, out: Path) -> list[str]:
+        """QEMU's command-line options to count into the file `out`.
 
-    Raises:
-        ToolError: the plugin wrote nothing, so QEMU did not load it.
-    """
-    if not path.is_file():
-        raise ToolError(f"QEMU's counting plugin wrote no {path}: was QEMU built with plugins?")
-    runs: list[int] = []
-    mnemonics, functions = Counter[str](), Counter[str]()
-    starts = [symbol.address for symbol in elf_symbols]
-    for line in path.read_text().splitlines():
-        kind, *words = line.split()
-        if kind == "run":
-            runs.append(int(words[0]))
-            continue
-        executions = int(words[1])
-        mnemonics[words[2]] += executions
-        position = bisect_right(starts, int(words[0], 16)) - 1
-        functions[elf_symbols[position].name if position >= 0 else "?"] += executions
-    return Counts(tuple(runs), dict(mnemonics.most_common()), dict(functions.most_common()))
+        Raises:
+            ToolError: the firmware lacks a symbol.
+        """
+        by_name = {symbol.name: symbol for symbol in self.symbols}
+        missing = {self.entry, self.leave, *self.owners} - set(by_name)
+        if missing:
+            raise ToolError(f"the firmware has no symbol {', '.join(missing)}: was it stripped?")
+        listed = out.with_suffix(".owners")
+        spans = [by_name[owner] for owner in self.owners]
+        listed.write_text("".join(f"{s.address:x} {s.address + s.size:x}\n" for s in spans))
+        entry, leave = by_name[self.entry].address, by_name[self.leave].address
+        arguments = f"entry={entry:#x},leave={leave:#x},owners={listed},out={out}"
+        return ["-plugin", f"{self.plugin},{arguments}"]
+
+    def read(self, out: Path) -> Counts:
+        """What the plugin wrote.
+
+        Raises:
+            ToolError: it wrote nothing, so QEMU did not load it.
+        """
+        if not out.is_file():
+            raise ToolError(f"QEMU's counting plugin wrote no {out}: was QEMU built with plugins?")
+        runs: list[int] = []
+        owners: dict[str, int] = {}
+        mnemonics: Tally[str] = Tally()
+        functions: Tally[str] = Tally()
+        starts = [symbol.address for symbol in self.symbols]
+        for line in out.read_text().splitlines():
+            match line.split():
+                case ["run", count]:
+                    runs.append(int(count))
+                case ["owner", index, count]:
+                    owners[self.owners[int(index)]] = int(count)
+                case ["at", address, count, mnemonic]:
+                    mnemonics[mnemonic] += int(count)
+                    position = bisect_right(starts, int(address, 16)) - 1
+                    functions[self.symbols[position].name] += int(count)
+                case _:
+                    raise ToolError(f"QEMU's counting plugin wrote a line of another kind: {line}")
+        return Counts(
+            tuple(runs), dict(mnemonics.most_common()), dict(functions.most_common()), owners
+        )

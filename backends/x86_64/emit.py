@@ -50,14 +50,26 @@ def write_sources(lowered: LoweredProgram, build: Path) -> None:
     lowered.kernels.to_object(build / "kernels.o")
 
 
-def link(name: str, build: Path, library: Path, *options: str) -> None:
-    """Compile the driver and link the shared library; only the C API is exported."""
+def link(
+    name: str, build: Path, library: Path, *options: str, exports: tuple[str, ...] = ()
+) -> None:
+    """Compile the driver and link the shared library; it exports the C API and `exports` only."""
     tools.run(["gcc", *C_FLAGS, "-c", "driver.c", "-o", "driver.o"], folder=build)
     tools.run(["gcc", "-c", "weights.S", "-o", "weights.o"], folder=build)
     objects = ["driver.o", "kernels.o", "weights.o"]
-    symbols = ["init", "input", "run", "output", "run_batch"]
-    exports = "".join(f"{name}_{symbol};" for symbol in symbols)
-    (build / "exports.map").write_text(f"{{ global: {exports} local: *; }};\n")
-    hardening = ["-Wl,--version-script=exports.map", "-Wl,-z,noexecstack", "-Wl,--no-undefined"]
-    command = ["gcc", "-shared", *options, *objects, *hardening, "-lm", "-o", str(library)]
+    interface = [f"{name}_{f}" for f in ("init", "input", "run", "output", "run_batch")]
+    public = "".join(f"{symbol};" for symbol in (*interface, *exports))
+    (build / "exports.map").write_text(f"{{ global: {public} local: *; }};\n")
+    hardening = ["-Wl,--version-script=exports.map", "-Wl,-Bsymbolic", "-Wl,-z,noexecstack"]
+    command = [
+        "gcc",
+        "-shared",
+        *options,
+        *objects,
+        *hardening,
+        "-Wl,--no-undefined",
+        "-lm",
+        "-o",
+        str(library),
+    ]
     tools.run(command, folder=build)

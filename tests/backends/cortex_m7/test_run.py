@@ -39,6 +39,7 @@ def test_histograms_account_for_every_instruction(zoo_runner: Any) -> None:
     counts = zoo_runner.firmware.run(zoo_inputs(5), forcing(zoo_runner.interface, 2)).counts
     assert sum(counts.mnemonics.values()) == sum(counts.runs)
     assert sum(counts.functions.values()) == sum(counts.runs)
+    assert sum(counts.owners.values()) == sum(counts.runs)
     assert {"zoo_run", "zoo_head", "zoo_double"} <= set(counts.functions)
 
 
