@@ -12,7 +12,7 @@ from offramp.compiler.errors import UserError
 from offramp.compiler.ir import Program
 from offramp.observer import Observer
 from offramp.options import Options
-from offramp.passes.base import Pass, PerBlock, Pipeline, Timing
+from offramp.passes.base import Pipeline, Timing
 
 if TYPE_CHECKING:
     from offramp.backends.tvm.lower import Lowered
@@ -46,18 +46,10 @@ def read_model(model: Any, example_inputs: tuple[Any, ...] | None = None) -> Pro
     )
 
 
-def simplification() -> tuple[Pass, ...]:
-    """The passes of `simplify`, in order."""
-    from onnx_ir.passes import common
-
-    return (
-        PerBlock(common.CommonSubexpressionEliminationPass()),
-        PerBlock(common.RemoveUnusedNodesPass()),
-    )
-
-
 def simplify(program: Program, options: Options, observer: Observer) -> Program:
     """Clean the Program up: what later steps need not see twice or at all."""
+
+    from offramp.passes.simplify import simplification
 
     def timed(timing: Timing) -> None:
         observer.seconds[f"  {timing.name}"] = timing.seconds

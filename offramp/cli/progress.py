@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
-from offramp.cli.session import errors_console
+from offramp.cli.session import errors_console, interruption
 from offramp.observer import Observer
 
 
@@ -23,7 +23,8 @@ class ConsoleObserver(Observer):
         self._stage = ""
 
     def started(self, name: str) -> None:
-        """Show the new stage."""
+        """Show the new stage, unless the user has interrupted the one before."""
+        interruption.check()
         self._stage = name
         if self._status is None:
             self._console.print(f"{name} ...", markup=False)

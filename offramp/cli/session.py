@@ -28,6 +28,7 @@ R = TypeVar("R")
 BUG_EXIT_CODE = 1
 INTERRUPTED_EXIT_CODE = 130
 """128 + SIGINT, as shells expect it."""
+INTERRUPTED = "error: interrupted; nothing was written"
 
 
 def errors_console() -> Console:
@@ -66,22 +67,20 @@ def ends_cleanly(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        signal.signal(signal.SIGTERM, _interrupt)
+        interruption.install()
         try:
             return command(*args, **kwargs)
         except (typer.Exit, typer.Abort):
             raise
         except KeyboardInterrupt:
-            _end("interrupted; nothing was written", INTERRUPTED_EXIT_CODE)
+            _end(INTERRUPTED, INTERRUPTED_EXIT_CODE)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(BUG_EXIT_CODE) from None
-        except InternalError as error:
-            _end(_bug_message(error), error.exit_code)
-        except OfframpError as error:
-            _end(f"error: {error}", error.exit_code)
         except Exception as error:
-            _end(_bug_message(error), BUG_EXIT_CODE)
+            if interruption.happened:
+                _end(INTERRUPTED, INTERRUPTED_EXIT_CODE)
+            _end(*_message_and_code(error))
 
     return wrapped
 
@@ -93,16 +92,45 @@ def _end(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _bug_message(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    return (
-        f"error: {text}\nThis is a bug of offramp ({type(error).__name__}). Run again with "
-        "OFFRAMP_DEBUG=1 for the traceback, and please report both."
+def _message_and_code(error: Exception) -> tuple[str, int]:
+    if isinstance(error, OfframpError) and not isinstance(error, InternalError):
+        return f"error: {error}", error.exit_code
+    message = (
+        f"error: {str(error) or type(error).__name__}\nThis is a bug of offramp "
+        f"({type(error).__name__}). Run again with OFFRAMP_DEBUG=1 for the traceback, and please "
+        "report both."
     )
+    return message, BUG_EXIT_CODE
 
 
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+class Interruption:
+    """Handles SIGINT and SIGTERM; `happened` tells of it when a library ate the exception.
+
+    An extension module that is interrupted while it loads fails with an error of its own, and an
+    interruption during a callback is printed and forgotten.
+    """
+
+    def __init__(self) -> None:
+        self.happened = False
+
+    def install(self) -> None:
+        """Handle both signals from now on."""
+        self.happened = False
+        signal.signal(signal.SIGINT, self._interrupt)
+        signal.signal(signal.SIGTERM, self._interrupt)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if there was an interruption that did not arrive."""
+        if self.happened:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, _signal: int, _frame: object) -> None:
+        self.happened = True
+        raise KeyboardInterrupt
+
+
+interruption = Interruption()
+"""The one of this process: signal handlers are global."""
 
 
 @contextmanager

@@ -116,7 +116,7 @@ def test_tables_for_people(
 
 
 def test_print_after_shows_the_program(offramp: Command, model: Path, tmp_path: Path) -> None:
-    from offramp.pipeline import simplification
+    from offramp.passes.simplify import simplification
 
     name = simplification()[0].name
     outcome = offramp("compile", model, "--no-exits", "--print-after", name, "-o", tmp_path / "out")
