@@ -21,7 +21,7 @@ from offramp.compiler.ir import Block, Program
 from offramp.compiler.plan import BlockPlan, Buffer, KernelCall, Plan, Storage
 from offramp.compiler.targets import Target
 from offramp.passes.layout import rules
-from offramp.passes.layout.channels_last import channels_last
+from offramp.passes.layout.channels_last import ChannelsLast
 
 Constant = npt.NDArray[np.generic]
 
@@ -40,7 +40,7 @@ def lower(program: Program, target: Target) -> Lowered:
     Raises:
         UnsupportedError: an operator that neither our kernels nor TVM can compile.
     """
-    return _Lowering(channels_last(program), target).run()
+    return _Lowering(ChannelsLast()(program), target).run()
 
 
 class _Lowering:

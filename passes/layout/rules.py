@@ -123,6 +123,12 @@ def reduction_axes(node: ir.Node) -> tuple[int, ...] | None:
     return None
 
 
+def keeps_order(removed: tuple[int, ...], rank: int) -> bool:
+    """Whether the axes left after a reduction stand in the same order in both layouts."""
+    axes = {axis % rank for axis in removed}
+    return 1 in axes or axes >= set(range(2, rank))
+
+
 def is_spatial(node: ir.Node) -> bool:
     """Whether `node` is a convolution or pool with one output."""
     used = [value for value in node.outputs if value.uses() or value.is_graph_output()]
