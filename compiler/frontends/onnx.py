@@ -17,7 +17,7 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
 )
 
-from offramp.compiler.errors import InternalError, UserError
+from offramp.compiler.errors import InternalError, UnsupportedError, UserError
 from offramp.compiler.frontends import onnx_checks as checks
 from offramp.compiler.frontends.onnx_batch import Batch, set_batch_to_one
 from offramp.compiler.frontends.onnx_control import read_branches
@@ -33,6 +33,7 @@ from offramp.compiler.frontends.onnx_static import infer_static
 from offramp.compiler.ir import Program
 from offramp.compiler.ir import onnx_form as form
 from offramp.compiler.ir.draft import Draft, close
+from offramp.compiler.ir.inference import describe
 from offramp.compiler.ir.names import make_names_unique
 from offramp.compiler.ir.verifier import verify
 
@@ -111,7 +112,18 @@ def _read_at_batch_one(model: ir.Model, batch: Batch) -> Program:
     infer_static(model, former_batch=batch.was if batch.changed else None)
     RemoveUnusedNodesPass()(model)
     make_names_unique(model)
+    _refuse_empty_results(model)
     return _program(model, read_branches(model.graph), model.graph.outputs, batch.batched)
+
+
+def _refuse_empty_results(model: ir.Model) -> None:
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if value.shape is not None and 0 in value.shape.numpy():
+                raise UnsupportedError(
+                    f"{describe(node)} has output {value.name!r} of shape {value.shape}: it has no "
+                    "elements, and such tensors cannot be compiled"
+                )
 
 
 def _has_control_flow(proto: Any) -> bool:
@@ -144,7 +156,8 @@ def _checked(proto: Any) -> Any:
         proto = onnx.inliner.inline_local_functions(proto)
     version = checks.opset(proto)
     checks.check_graph(proto.graph, version)
-    _check_schema(proto)
+    checks.check_inputs(proto.graph)
+    checks.check_schema(proto)
     return _convert(proto, version)
 
 
@@ -157,17 +170,6 @@ def _to_ir(proto: Any) -> ir.Model:
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     make_names_unique(model)
     return model
-
-
-def _check_schema(proto: Any) -> None:
-    """Arity, attributes and types of every node, by onnx's own checker."""
-    import onnx
-
-    try:
-        onnx.checker.check_model(proto)
-    except onnx.checker.ValidationError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"the model is not valid ONNX: {reason}") from error
 
 
 def _convert(proto: Any, version: int) -> Any:

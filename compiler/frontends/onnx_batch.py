@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from offramp.compiler.errors import UserError
-from offramp.compiler.ir.inference import require_numeric
+from offramp.compiler.ir.inference import require_numeric, require_size
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def set_batch_to_one(model: ir.Model, batched: bool | None = None) -> Batch:
         )
     for value, shape in zip(inputs, shapes, strict=True):
         value.shape = ir.Shape(_static(value, [1, *shape[1:]] if batched else shape))
+        require_size(f"input {value.name!r}", value)
     was = next(iter(leading)) if shared else None
     changed = batched and was != 1
     if changed:

@@ -111,6 +111,45 @@ def check_graph(graph: Any, version: int, outer: frozenset[str] = frozenset()) -
     _sort(graph)
 
 
+def check_inputs(graph: Any) -> None:
+    """Refuse inputs without a shape.
+
+    Raises:
+        UserError: names the input.
+    """
+    constants = {tensor.name for tensor in graph.initializer}
+    for value in graph.input:
+        tensor = value.type.HasField("tensor_type")
+        if value.name not in constants and tensor and not value.type.tensor_type.HasField("shape"):
+            raise UserError(
+                f"input {value.name!r} declares no shape: export the model with input shapes"
+            )
+
+
+def check_schema(model: Any) -> None:
+    """Arity, attributes and types of every node, by onnx's own checker.
+
+    The checker wants a shape on every output, which many exporters leave out.
+
+    Raises:
+        UserError: the first line of what it finds.
+    """
+    import onnx
+
+    types = [output.type.tensor_type for output in model.graph.output]
+    bare = [t for t in types if t.elem_type and not t.HasField("shape")]
+    for tensor_type in bare:
+        tensor_type.shape.SetInParent()
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the model is not valid ONNX: {reason}") from error
+    finally:
+        for tensor_type in bare:
+            tensor_type.ClearField("shape")
+
+
 def subgraphs(node: Any) -> list[Any]:
     """GraphProtos among the attributes of a node."""
     single = [a.g for a in node.attribute if a.HasField("g")]

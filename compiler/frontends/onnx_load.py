@@ -13,11 +13,10 @@ from typing import Any
 import onnx_ir as ir
 
 from offramp.compiler.errors import UserError
+from offramp.compiler.ir.inference import MAX_BYTES
 
 MAX_NESTING = 30
 """Levels of subgraphs; protobuf itself stops at 31 in a file."""
-MAX_TENSOR_BYTES = 1 << 36
-"""No single tensor may declare more than 64 GiB."""
 
 
 def load(source: Any, name: str | None) -> tuple[Any, str]:
@@ -138,10 +137,10 @@ def _declared_bytes(tensor: Any) -> int:
 
 
 def _check_declared(tensor: Any) -> None:
-    if (size := _declared_bytes(tensor)) > MAX_TENSOR_BYTES:
+    if (size := _declared_bytes(tensor)) > MAX_BYTES:
         raise UserError(
             f"tensor {tensor.name!r} declares {size / 2**30:.0f} GiB (shape {list(tensor.dims)}): "
-            f"at most {MAX_TENSOR_BYTES >> 30} GiB are accepted"
+            f"at most {MAX_BYTES >> 30} GiB are accepted"
         )
 
 

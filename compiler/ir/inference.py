@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import onnx_ir as ir
@@ -9,6 +10,12 @@ import onnx_ir as ir
 from offramp.compiler.errors import UnsupportedError, UserError
 from offramp.compiler.ir.program import Block
 
+MAX_BYTES = 1 << 36
+"""No tensor may have more than 64 GiB."""
+ELEMENTWISE_WITHOUT_INFERENCE = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+"""Operators that ONNX infers nothing for; their output has their first input's shape."""
+DATA_DEPENDENT = frozenset({"NonZero", "Unique", "NonMaxSuppression", "Compress", "ImageDecoder"})
+"""Operators whose output shape depends on values, whatever a model declares."""
 DATA_ELEMENTS = 1024
 """Constants up to this size are shown to shape inference (targets of Reshape, axes, pads, ...)."""
 
@@ -76,6 +83,23 @@ def require_static(node: ir.Node, output: ir.Value) -> None:
             f"{describe(node)} has output {output.name!r} of shape {output.shape}, which depends "
             "on data: offramp compiles static shapes only"
         )
+    require_size(f"{describe(node)} has output {output.name!r}, which", output)
+
+
+def require_size(label: str, value: ir.Value) -> None:
+    """Refuse a value of static shape that no machine could hold.
+
+    Raises:
+        UserError: begins with `label`.
+    """
+    if value.shape is None or value.dtype is None:
+        return
+    size = prod(value.shape.numpy()) * value.dtype.bitwidth // 8
+    if size > MAX_BYTES:
+        raise UserError(
+            f"{label} has shape {list(value.shape)} and would take {size / 2**30:.0f} GiB: at most "
+            f"{MAX_BYTES >> 30} GiB are accepted"
+        )
 
 
 def require_numeric(label: str, value: ir.Value) -> None:
@@ -90,16 +114,36 @@ def require_numeric(label: str, value: ir.Value) -> None:
 
 
 def _adopt(node: ir.Node, output: ir.Value, proto: Any) -> None:
-    """Take what inference found; where it is vague, keep what the model declares."""
+    """Take what inference found; where that is vague, what the operator or the model says."""
     declared = output.shape
     output.type = ir.serde.deserialize_type_proto_for_type(proto)
     found = ir.serde.deserialize_type_proto_for_shape(proto)
+    source = node.inputs[0] if node.inputs else None
+    if found is None and node.op_type in ELEMENTWISE_WITHOUT_INFERENCE and source is not None:
+        found = source.shape
+    if found is None or not found.is_static():
+        found = _promised(node, output, found, declared)
+    output.shape = None if found is None else ir.Shape(found)
+
+
+def _promised(
+    node: ir.Node, output: ir.Value, found: ir.Shape | None, declared: ir.Shape | None
+) -> ir.Shape | None:
+    """The shape that the model declares, where it is static and fits what is known."""
+    if declared is None or not declared.is_static() or node.op_type in DATA_DEPENDENT:
+        return found
     if found is None:
-        return
-    if declared is not None and len(declared) == len(found):
-        dims = [d if isinstance(d, int) else e for d, e in zip(found, declared, strict=True)]
-        found = ir.Shape(dims)
-    output.shape = found
+        return declared
+    fits = len(found) == len(declared) and all(
+        not isinstance(dim, int) or dim == promise
+        for dim, promise in zip(found, declared, strict=True)
+    )
+    if not fits:
+        raise UserError(
+            f"{describe(node)} has output {output.name!r} of shape {found}, the model declares "
+            f"{declared}: export it again with inferred shapes"
+        )
+    return declared
 
 
 def _small_constant(value: ir.Value) -> ir.TensorProtocol | None:
