@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,10 @@ def _extreme(node: Any, functions: dict[str, str], a_wins: Any) -> Any:
 _HEADER = "#include <math.h>\n#include <stdbool.h>\n#include <stdint.h>\n#include <string.h>\n"
 
 
+_INFINITY = re.compile(r"\binff?\b")
+"""How the code generator writes infinity, which is no C; `<math.h>` has a name for it."""
+
+
 def standalone(source: str, definitions: Mapping[str, str]) -> str:
     """Generated source without TVM's includes, linkage macros and library context.
 
@@ -63,5 +68,5 @@ def standalone(source: str, definitions: Mapping[str, str]) -> str:
         elif is_guarded:
             is_guarded = not line.startswith("#endif")
         elif not line.startswith((*unwanted, *declared)):
-            lines.append(line)
+            lines.append(_INFINITY.sub("INFINITY", line))
     return "\n".join([_HEADER, *definitions.values(), *lines]) + "\n"
