@@ -68,10 +68,17 @@ def add_exits(
 
 def _refusal(program: Program, calibration: Dataset | None, options: Options) -> str | None:
     """Why exits are not even looked for; None if they are."""
+    from offramp.passes.exits.split import SMALLEST
+
     if not options.exits:
         return "no exits were asked for"
     if calibration is None:
         return "there is no calibration data to choose and certify exits with"
+    if len(calibration) < SMALLEST:
+        return (
+            f"{len(calibration)} calibration samples are too few to choose and certify exits: at "
+            f"least {SMALLEST} are needed, some hundreds for budgets below 5 points"
+        )
     if calibration.regression:
         return "the labels (y) are real numbers: a regression has no classes to be sure of"
     if calibration.labels is None and _reconstructs(program):
