@@ -28,7 +28,7 @@ from offramp.backends.tvm.tail.encoding import (
     stored_array,
 )
 from offramp.backends.tvm.tail.operators import BY_FUNCTION_BODY, LOWERINGS, OperatorCall
-from offramp.backends.tvm.tail.refusal import RefusalError, reason_of
+from offramp.backends.tvm.tail.refusal import OwnRefusalError, RefusalError, reason_of
 from offramp.backends.tvm.tail.scope import Attributes, Scope, resolved
 from offramp.backends.tvm.tail.types import TensorType, constant, numpy_dtype, type_of_expression
 
@@ -156,7 +156,9 @@ class NodeImporter:
                 results = way(site)
                 if results is not None:
                     _check_types(results, site.declared)
-                    return results
+                    return [_without_data(r) for r in results]
+            except OwnRefusalError:
+                raise
             except Exception as error:  # whatever TVM raises is a reason to refuse, not a crash
                 reasons.append(reason_of(error))
         raise RefusalError(reasons[0] if reasons else "there is no lowering for this operator")
@@ -186,7 +188,10 @@ class NodeImporter:
             site.declared,
             site.dtypes,
         )
-        result = lowering(call)
+        try:
+            result = lowering(call)
+        except Exception as error:
+            raise OwnRefusalError(reason_of(error)) from error
         if isinstance(result, str):
             return self._inlined(functions.parse(result), site, site.attributes)
         return None if result is None else self.results(result)
@@ -247,6 +252,14 @@ def _type_of(value: Any) -> TensorType:
     if isinstance(value, np.ndarray):
         return TensorType(value.shape, str(value.dtype))
     return type_of_expression(value)
+
+
+def _without_data(result: Any) -> Any:
+    """A result without elements is a constant: no code computes it."""
+    kind = None if result is None else _type_of(result)
+    if kind is None or kind.elements:
+        return result
+    return np.zeros(kind.shape, numpy_dtype(kind.dtype))
 
 
 def expression(value: Any) -> Any:

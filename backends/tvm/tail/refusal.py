@@ -16,6 +16,10 @@ class RefusalError(Exception):
     """One operator cannot be lowered; the message is the reason, without the node."""
 
 
+class OwnRefusalError(RefusalError):
+    """A lowering of ours refuses; nothing else is tried, because TVM would misread the node."""
+
+
 def refusal(node: ir.Node, reason: str) -> UnsupportedError:
     """The user's error for one node: operator, node, reason in one line, and the ledger."""
     domain = f"{node.domain}." if node.domain else ""

@@ -29,7 +29,7 @@ def schedule(function: Any, target: Target) -> Any:
         RefusalError: it calls TVM's run time, which emitted code does without.
     """
     _refuse_run_time_calls(function)
-    function = _without_offsets(function)
+    function = _serial(_without_offsets(function))
     if function.body.block.name_hint != "root":
         return function  # written loop by loop in TVM's operator library
     state = s_tir.Schedule(function)
@@ -46,6 +46,17 @@ def _without_offsets(function: Any) -> Any:
     symbolic = [b for b in function.params if not isinstance(b.ty.elem_offset, tirx.IntImm)]
     fresh = {b: tirx.decl_buffer(b.shape, b.dtype, name=b.name) for b in symbolic}
     return function.specialize(fresh) if fresh else function
+
+
+def _serial(function: Any) -> Any:
+    """The function with its parallel loops run one after another: there is no thread pool."""
+
+    def serial(loop: Any) -> Any:
+        if loop.kind != tirx.ForKind.PARALLEL:
+            return loop
+        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)
+
+    return function.with_body(tvm_ffi.structural_map(function.body, (tirx.For, serial)))
 
 
 def copy_function(kind: TensorType) -> Any:

@@ -32,9 +32,8 @@ class _Walker:
         self._fused = fused
         self._graph = graph
         self._target = target
-        self._declared = {
-            str(v.name): type_of_value(v).dtype for v in (*graph.inputs, *graph.outputs)
-        }  # what is stored, where kernels see only bits
+        declared = {str(v.name): type_of_value(v) for v in (*graph.inputs, *graph.outputs)}
+        self._dtypes = {name: kind.dtype for name, kind in declared.items()}
         self._calls: list[TailCall] = []
         self._operands: dict[Any, Operand | tuple[str, ...]] = {}
         self._names: dict[Any, str] = {}
@@ -95,24 +94,24 @@ class _Walker:
 
     def _view(self, variable: Any, source: Any) -> str:
         name = self._name(variable)
-        self._add(None, (self._operand(source),), (name,), [type_of_expression(variable)], ())
+        self._alias(self._operand(source), name, type_of_expression(variable))
         return name
 
     def _return(self, fields: Sequence[Any]) -> None:
-        """Graph outputs that no call writes: constants are copied, the rest are views."""
+        """Graph outputs that no call writes."""
         written = {name for call in self._calls for name in call.outputs}
         for value, field in zip(self._graph.outputs, fields, strict=True):
-            if value.name in written:
-                continue
-            kind = type_of_expression(field)
-            operand = self._operand(field)
-            moves = isinstance(operand, np.ndarray) or self._renames_type(operand, str(value.name))
-            function = copy_function(kind) if moves else None
-            self._add(function, (operand,), (str(value.name),), [kind], ())
+            if value.name not in written:
+                self._alias(self._operand(field), str(value.name), type_of_expression(field))
 
-    def _renames_type(self, source: str, result: str) -> bool:
-        """Whether bits change their element type on the way, which no view does."""
-        return self._declared.get(source) != self._declared[result]
+    def _alias(self, source: Operand, name: str, kind: TensorType) -> None:
+        """A view; constants, and bits that change their element type, are copied instead."""
+        if isinstance(source, str):
+            renamed = self._dtypes.get(source) != self._dtypes.get(name, kind.dtype)
+        else:
+            renamed = True
+        function = copy_function(kind) if renamed else None
+        self._add(function, (source,), (name,), [kind], ())
 
     def _add(
         self,
@@ -123,7 +122,8 @@ class _Walker:
         nodes: tuple[str, ...],
     ) -> None:
         shapes = tuple(t.shape for t in types)
-        dtypes = tuple(self._declared.get(n, t.dtype) for n, t in zip(outputs, types, strict=True))
+        dtypes = tuple(self._dtypes.get(n, t.dtype) for n, t in zip(outputs, types, strict=True))
+        self._dtypes |= dict(zip(outputs, dtypes, strict=True))
         self._calls.append(TailCall(function, inputs, outputs, shapes, dtypes, nodes))
 
     def _operand(self, expression: Any) -> Operand:

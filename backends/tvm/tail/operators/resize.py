@@ -67,7 +67,7 @@ def _axes(call: OperatorCall) -> list[Axis]:
     chosen = [a % len(kind.shape) for a in call.attribute("axes", range(len(kind.shape)))]
     before = [kind.shape[a] for a in chosen]
     if call.operand(3) is not None:
-        sizes = [int(s) for s in call.constant(3, "sizes")]
+        sizes = _chosen([int(s) for s in call.constant(3, "sizes")], chosen)
         scales = [size / extent for size, extent in zip(sizes, before, strict=True)]
         policy = call.attribute("keep_aspect_ratio_policy", "stretch")
         if policy != "stretch":
@@ -79,6 +79,11 @@ def _axes(call: OperatorCall) -> list[Axis]:
     regions = _regions(call, len(chosen))
     rows = zip(chosen, before, sizes, scales, *regions, strict=True)
     return [Axis(*row) for row in rows]
+
+
+def _chosen(sizes: list[int], axes: list[int]) -> list[int]:
+    """The sizes along `axes`; those that follow from the declared shape cover all axes."""
+    return sizes if len(sizes) == len(axes) else [sizes[axis] for axis in axes]
 
 
 def _regions(call: OperatorCall, count: int) -> tuple[list[float], list[float]]:

@@ -50,3 +50,34 @@ def range_(call: OperatorCall) -> Any:
         return te.compute(declared.shape, step, name="range")
 
     return call.compute(compute, call.expression(0), call.expression(2))
+
+
+def concat(call: OperatorCall) -> Any:
+    """Concat, of the operands that have elements."""
+    from tvm import relax
+
+    filled = [i for i in range(len(call.operands)) if call.type_of(i).elements]
+    if not filled:
+        return None
+    operands = [call.expression(i) for i in filled]
+    return (
+        operands[0] if len(operands) == 1 else relax.op.concat(operands, call.attribute("axis", 0))
+    )
+
+
+def split(call: OperatorCall) -> Any:
+    """Split into slices."""
+    from tvm import relax
+
+    kind, count = call.type_of(0), len(call.outputs)
+    axis = call.attribute("axis", 0) % len(kind.shape)
+    extent = kind.shape[axis]
+    if call.operand(1) is not None:
+        sizes = [int(size) for size in call.constant(1, "split")]
+    else:
+        part = -(-extent // count)
+        sizes = [min(part, extent - part * i) for i in range(count)]
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+    slices = zip(starts.tolist(), ends.tolist(), strict=True)
+    return [relax.op.strided_slice(call.expression(0), [axis], [a], [b]) for a, b in slices]

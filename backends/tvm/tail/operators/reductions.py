@@ -1,0 +1,71 @@
+"""ReduceMax and ReduceMin with an infinite neutral element; TVM's is the largest finite value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from offramp.backends.tvm.tail.operators.context import OperatorCall
+from offramp.backends.tvm.tail.types import numpy_dtype
+
+
+def reduce_max(call: OperatorCall) -> Any:
+    """ReduceMax."""
+    return _extreme(call, largest=True)
+
+
+def reduce_min(call: OperatorCall) -> Any:
+    """ReduceMin."""
+    return _extreme(call, largest=False)
+
+
+def _extreme(call: OperatorCall, largest: bool) -> Any:
+    kind = call.type_of(0)
+    axes = _axes(call, len(kind.shape))
+    if not axes:
+        return call.expression(0)
+    dtype = "int8" if kind.dtype == "bool" else kind.dtype
+    operand = call.emit(call.expression(0).astype(dtype))
+    result = call.compute(
+        lambda x: _reduce(x, axes, call.attribute("keepdims", 1), largest), operand
+    )
+    return result.astype(kind.dtype)
+
+
+def _axes(call: OperatorCall, rank: int) -> list[int]:
+    """The axes to reduce: an input from opset 18 on, an attribute before, all by default."""
+    given = call.attribute("axes", ()) if call.operand(1) is None else call.constant(1, "axes")
+    chosen = sorted(int(axis) % rank for axis in given)
+    if chosen or call.attribute("noop_with_empty_axes", 0):
+        return chosen
+    return list(range(rank))
+
+
+def _reduce(x: Any, axes: list[int], keepdims: bool, largest: bool) -> Any:
+    from tvm import te, tirx
+
+    shape = [int(extent) for extent in x.shape]
+    neutral = _neutral(str(x.dtype), largest)
+    reducer = te.comm_reducer(
+        lambda a, b: tirx.max(a, b) if largest else tirx.min(a, b),
+        lambda dtype: tirx.const(neutral, dtype),
+        name="extreme",
+    )
+    reduced = {axis: te.reduce_axis((0, shape[axis]), f"k{axis}") for axis in axes}
+    kept = [axis for axis in range(len(shape)) if keepdims or axis not in reduced]
+
+    def element(*index: Any) -> Any:
+        position = dict(zip(kept, index, strict=True)) | reduced
+        source = x(*(position[axis] for axis in range(len(shape))))
+        return reducer(source, axis=list(reduced.values()))
+
+    extents = [1 if axis in reduced else shape[axis] for axis in kept]
+    return te.compute(extents, element, name="extreme")
+
+
+def _neutral(dtype: str, largest: bool) -> float:
+    if "float" in dtype:
+        return -np.inf if largest else np.inf
+    bounds = np.iinfo(numpy_dtype(dtype))
+    return int(bounds.min if largest else bounds.max)
