@@ -45,12 +45,16 @@ class Mark:
 
 @dataclass(frozen=True)
 class Curve:
-    """Expected MACs in percent of the full network (x) against points lost (y)."""
+    """Expected MACs in percent of the full network (x) against points lost (y).
+
+    marks: in the order in which they are drawn, the chosen one last. line, bound_line: SVG points.
+    """
 
     x: Axis
     y: Axis
     marks: tuple[Mark, ...]
     line: str
+    bound_line: str
     budget_y: float | None
     width: float = 560.0
     height: float = 320.0
@@ -71,7 +75,9 @@ def curve(manifest: Manifest) -> Curve | None:
     ordered = sorted(manifest.curve, key=lambda point: point.macs)
     marks = tuple(_mark(point, static, x, y) for point in ordered)
     line = " ".join(f"{mark.x:.1f},{mark.y:.1f}" for mark in marks)
-    return Curve(x, y, marks, line, None if budget is None else y.at(budget))
+    bounds = " ".join(f"{m.x:.1f},{m.bound_y:.1f}" for m in marks if m.bound_y is not None)
+    on_top = tuple(sorted(marks, key=lambda mark: mark.chosen))
+    return Curve(x, y, on_top, line, bounds, None if budget is None else y.at(budget))
 
 
 def _mark(point: CurvePoint, static: float, x: Axis, y: Axis) -> Mark:

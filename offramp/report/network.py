@@ -171,7 +171,7 @@ class _Layout:
 
     def _link(self, source: Row, target: Row, share: float | None = None) -> None:
         width = 1.5 + 8.0 * max(0.0, min(1.0, self.reach if share is None else share))
-        kind = "leave" if target.kind == "exit" else "flow"
+        kind = "flow" if target.x == MAIN_X else "leave"
         if source.x != target.x:
             path, width, kind = _sideways(source, target), 1.5, "side"
         elif target.y - source.y > STEP + 1 and source.x == MAIN_X:
@@ -226,11 +226,17 @@ def _is_constant(value: ir.Value) -> bool:
 
 
 def _backbone(block: Block) -> set[ir.Node]:
-    """The nodes that what follows depends on; the rest of a block with an exit is its head."""
+    """The nodes that what follows depends on; the rest of a block with an exit is its head.
+
+    Scores that are passed on, for later answers to build upon, belong to the head all the same.
+    """
     terminator = block.terminator
     if not isinstance(terminator, Exit):
         return set(block.graph)
-    wanted = [value.producer() for value in block.arguments(terminator.else_)]
+    passed = block.arguments(terminator.else_)
+    answer = block.operand(terminator.values[0]).shape
+    features = [value for value in passed if value.shape != answer]
+    wanted = [value.producer() for value in features or passed]
     found: set[ir.Node] = set()
     while wanted:
         node = wanted.pop()
