@@ -106,6 +106,35 @@ def gather_elements(node: ir.Node, x: Tensor, indices: Tensor) -> Tensor:
     return torch.gather(x, axis, positions.to(torch.int64))
 
 
+def gather_nd(node: ir.Node, x: Tensor, indices: Tensor) -> Tensor:
+    """GatherND: the last axis of `indices` holds positions on the leading axes of the input."""
+    if node.attributes.get_int("batch_dims", 0):
+        raise unsupported(node, "batch_dims other than 0")
+    return x[tuple(indices.to(torch.int64).unbind(-1))]
+
+
+def scatter_nd(node: ir.Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    """ScatterND: slices of the input replaced, or added to."""
+    reduce = node.attributes.get_string("reduction", "none")
+    if reduce not in {"none", "add"}:
+        raise unsupported(node, f"reduction {reduce}")
+    positions = tuple(indices.to(torch.int64).unbind(-1))
+    return torch.index_put(x, positions, updates, accumulate=reduce == "add")
+
+
+def scatter_elements(node: ir.Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    """ScatterElements along one axis."""
+    axis = node.attributes.get_int("axis", 0)
+    positions = torch.where(indices < 0, indices + x.shape[axis], indices).to(torch.int64)
+    match node.attributes.get_string("reduction", "none"):
+        case "none":
+            return torch.scatter(x, axis, positions, updates)
+        case "add":
+            return torch.scatter_add(x, axis, positions, updates)
+        case other:
+            raise unsupported(node, f"reduction {other}")
+
+
 def pad(
     node: ir.Node,
     x: Tensor,
@@ -173,8 +202,11 @@ LAYOUT: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "Flatten": flatten,
     "Gather": gather,
     "GatherElements": gather_elements,
+    "GatherND": gather_nd,
     "Pad": pad,
     "Reshape": reshape,
+    "ScatterElements": scatter_elements,
+    "ScatterND": scatter_nd,
     "Slice": slice_axes,
     "SpaceToDepth": space_to_depth,
     "Split": split,

@@ -15,6 +15,7 @@ from offramp.compiler.execute.elementwise import ELEMENTWISE
 from offramp.compiler.execute.layout import LAYOUT
 from offramp.compiler.execute.normalization import NORMALIZATION
 from offramp.compiler.execute.pooling import POOLING
+from offramp.compiler.execute.quantization import QUANTIZATION
 from offramp.compiler.execute.reduction import REDUCTION
 from offramp.compiler.execute.resize import RESIZE
 
@@ -28,6 +29,7 @@ OPERATORS: dict[str, Operator] = {
     **LAYOUT,
     **NORMALIZATION,
     **POOLING,
+    **QUANTIZATION,
     **REDUCTION,
     **RESIZE,
 }
@@ -35,7 +37,9 @@ OPERATORS: dict[str, Operator] = {
 FIXED_OPERANDS: dict[str, tuple[int, ...]] = {
     "BatchNormalization": (3, 4),
     "Clip": (1, 2),
+    "DequantizeLinear": (1,),
     "Pad": (2,),
+    "QuantizeLinear": (1,),
     "Range": (0, 1, 2),
     "Resize": (1, 2),
 }

@@ -89,6 +89,16 @@ def test_gather_elements(agree: Agree) -> None:
     agree("GatherElements", values(3, 3), np.array([[0, -1], [2, 1]]), axis=1)
 
 
+@pytest.mark.parametrize("reduction", ["none", "add"])
+def test_gather_and_scatter_at_positions(agree: Agree, reduction: str) -> None:
+    rows = np.array([[0], [2]])
+    agree("GatherND", values(3, 4), rows)
+    agree("GatherND", values(3, 4), np.array([[[0, 1]], [[-1, 2]]]))
+    agree("ScatterND", values(3, 4), rows, values(2, 4) + 9, reduction=reduction)
+    picked = np.array([[0, -1], [2, 1]])
+    agree("ScatterElements", values(3, 4), picked, values(2, 2), axis=1, reduction=reduction)
+
+
 @pytest.mark.parametrize("mode", ["constant", "reflect", "edge", "wrap"])
 def test_pad(agree: Agree, mode: str) -> None:
     agree("Pad", values(1, 4, 5), constants=[ints(0, 1, 2, 0, 3, 0)], mode=mode)
