@@ -85,4 +85,4 @@ def _compile(functions: Mapping[str, Any], attributes: Mapping[str, object]) -> 
         for symbol, function in functions.items()
     }
     module = tvm.tirx.transform.LowerIntrin()(tvm.IRModule(named))
-    return tvm.get_global_func(f"target.build.{target.kind.name}")(module, target)
+    return tvm.get_global_func(f"target.build.{attributes['kind']}")(module, target)

@@ -112,10 +112,19 @@ class _Lowering:
         return KernelCall(
             kernel=symbol,
             arguments=(*inputs, output),
-            in_place=tuple((len(inputs), position) for position in selection.residuals),
+            in_place=tuple(
+                (len(inputs), position)
+                for position in selection.residuals
+                if not self._is_read_elsewhere(inputs, position)
+            ),
             nodes=tuple(_node_name(n) for n in kernel.nodes if n.op_type != "Transpose"),
             macs=selection.spec.macs,
         )
+
+    def _is_read_elsewhere(self, inputs: list[str], position: int) -> bool:
+        """Whether the memory of one input is that of another, which is read in another order."""
+        roots = [self.buffers[name].alias_of or name for name in inputs]
+        return roots.count(roots[position]) > 1
 
     def _kernel_symbol(self, selection: Selection) -> str:
         """The symbol of a kernel, or of an equal one."""

@@ -8,13 +8,16 @@ indices are constants, so that every C or LLVM compiler promotes them to registe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tvm import tirx
+import tvm
 from tvm.ir import PointerType, PrimType
+
+tirx: Any = tvm.tirx
+"""Untyped: its constructors convert Python numbers, which their signatures do not say."""
 
 Expr = Any
 """A TIR expression or a Python integer."""
@@ -93,7 +96,7 @@ class FunctionBuilder:
         return variable
 
     @contextmanager
-    def loop(self, name: str, extent: Expr) -> Iterator[Expr]:
+    def loop(self, name: str, extent: Expr) -> Generator[Expr]:
         """A serial loop from zero; one that runs once, or does nothing, is no loop."""
         if isinstance(extent, int) and extent == 1:
             yield 0

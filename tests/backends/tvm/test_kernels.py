@@ -207,7 +207,7 @@ def test_dense_c(check: Check, case: tuple[onnx.ModelProto, list[Array]]) -> Non
     check(case[0], "cortex-m7", case[1])
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, dict[str, Any]] = {
     "Relu": {},
     "LeakyRelu": {"alpha": 0.2},
     "Sigmoid": {},

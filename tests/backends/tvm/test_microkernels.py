@@ -66,7 +66,7 @@ def test_assembly_agrees_with_onnxruntime(tmp_path: Path) -> None:
     x = np.random.default_rng(5).standard_normal((3, 5, 11, 9)).astype(np.float32)
     found = backend.load(tmp_path).run({"x": x}).outputs["y"]
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    expected = np.concatenate([session.run(None, {"x": sample[None]})[0] for sample in x])
+    expected = np.concatenate([np.asarray(session.run(None, {"x": s[None]})[0]) for s in x])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
