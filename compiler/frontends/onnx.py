@@ -9,7 +9,7 @@ import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 from onnx_ir.passes.common import (
@@ -37,8 +37,16 @@ from offramp.compiler.ir.inference import describe
 from offramp.compiler.ir.names import make_names_unique
 from offramp.compiler.ir.verifier import verify
 
+if TYPE_CHECKING:
+    import onnx
 
-def from_onnx(source: Any, *, name: str | None = None, batched: bool | None = None) -> Program:
+
+def from_onnx(
+    source: str | Path | bytes | onnx.ModelProto,
+    *,
+    name: str | None = None,
+    batched: bool | None = None,
+) -> Program:
     """The Program of an ONNX model.
 
     A leading dimension shared by all inputs, free or fixed, is the batch and becomes 1; a model
@@ -149,16 +157,27 @@ def identifier(name: str) -> str:
 
 def _checked(proto: Any) -> Any:
     """Free of functions and hostile structure, and converted to a known opset."""
-    import onnx
+    from onnx import inliner
 
     checks.check_functions(proto)
     if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+        proto = inliner.inline_local_functions(proto)
+    _forget_initializer_inputs(proto.graph)
     version = checks.opset(proto)
     checks.check_graph(proto.graph, version)
     checks.check_inputs(proto.graph)
     checks.check_schema(proto)
     return _convert(proto, version)
+
+
+def _forget_initializer_inputs(graph: Any) -> None:
+    """Old files list their weights among the inputs, as defaults that a caller may override."""
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    if len(inputs) < len(graph.input):
+        kept = [type(value).FromString(value.SerializeToString()) for value in inputs]
+        del graph.input[:]
+        graph.input.extend(kept)
 
 
 def _to_ir(proto: Any) -> ir.Model:

@@ -117,10 +117,9 @@ def check_inputs(graph: Any) -> None:
     Raises:
         UserError: names the input.
     """
-    constants = {tensor.name for tensor in graph.initializer}
     for value in graph.input:
         tensor = value.type.HasField("tensor_type")
-        if value.name not in constants and tensor and not value.type.tensor_type.HasField("shape"):
+        if tensor and not value.type.tensor_type.HasField("shape"):
             raise UserError(
                 f"input {value.name!r} declares no shape: export the model with input shapes"
             )

@@ -61,7 +61,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 def test_a_source_of_another_kind() -> None:
     with pytest.raises(UserError, match="cannot read a model from int"):
-        from_onnx(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        from_onnx(3)  # pyright: ignore[reportArgumentType]
 
 
 def test_tensor_that_declares_terabytes() -> None:
