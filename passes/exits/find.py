@@ -1,0 +1,154 @@
+"""From a network and samples to a Program with certified exits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from offramp.compiler.ir import Program
+from offramp.cost_models.base import CostModel
+from offramp.passes.exits.backbone import Backbone
+from offramp.passes.exits.candidates import nodes_cost
+from offramp.passes.exits.certify import Walk, walk
+from offramp.passes.exits.insert import ExitSpec, InsertExits
+from offramp.passes.exits.policy import Observed
+from offramp.passes.exits.report import candidates_of, certificate_of, curve_of, exits_of
+from offramp.passes.exits.result import Budget, ExitData, ExitResult, Progress, Spent
+from offramp.passes.exits.search import HeadSearch, Trained, train_and_choose
+from offramp.passes.exits.select import Plan
+from offramp.passes.exits.split import split
+from offramp.passes.exits.task import NoExitsError, task_of
+from offramp.passes.exits.training import Recipe
+
+
+def find_exits(
+    program: Program,
+    data: ExitData,
+    budget: Budget,
+    model: CostModel,
+    *,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    progress: Progress = lambda activity, done: None,
+) -> ExitResult:
+    """Add the exits that minimise expected cost within a certified budget.
+
+    The certificate says: with the confidence asked for, taken over the draw of the certification
+    samples, the risk on their population is within the budget. Equal arguments give equal results.
+
+    Args:
+        program: a straight-line classification; anything else comes back as it is, with a reason.
+        data: samples with inputs as the Program declares them, but for the batch axis.
+        budget: risk, points and confidence.
+        model: what costs are counted in.
+        seed: of the split, initial weights, order of training and alterations.
+        recipe: how heads are trained; default: `Recipe()`.
+        progress: called now and then.
+
+    Raises:
+        UserError: samples or labels are unusable, or the budget makes no sense.
+    """
+    _check(budget)
+    static = nodes_cost(list(program.entry.graph), model)
+    try:
+        task = task_of(program)
+    except NoExitsError as error:
+        return ExitResult(program, None, str(error), (), (), (), static)
+    parts = split(data, task, seed)
+    backbone = Backbone(program, task)
+    search = HeadSearch(program, task, backbone, parts, model, recipe or Recipe(), seed, progress)
+    trained = train_and_choose(search, budget)
+    return conclude(search, trained, budget, static)
+
+
+def conclude(search: HeadSearch, trained: Trained, budget: Budget, static: Spent) -> ExitResult:
+    """Certify the plan and insert its exits, or say why not."""
+    plan = trained.plan
+    if plan is None:
+        reason = (
+            "no exit promises to save anything within the budget: the heads that were tried are "
+            "not right often enough where they are sure"
+        )
+        candidates = candidates_of(search, trained, None)
+        return ExitResult(search.program, None, reason, (), candidates, (), static)
+    evidence = search.evidence(search.split.certification)
+    seen = evidence.observe(plan.policy, trained.selector.prices)
+    walked = walk(trained.selector.test, budget, plan.path, seen, plan.variance)
+    chosen = _cheapest_certified(plan, walked, trained, static)
+    search.progress("certified", 1.0)
+    curve = curve_of(plan, walked, seen, trained.selector.test, chosen)
+    if chosen is None:
+        reason, needed = _shortfall(plan, walked, seen, trained, budget)
+        candidates = candidates_of(search, trained, None)
+        return ExitResult(search.program, None, reason, (), candidates, curve, static, needed)
+    exits = exits_of(search, plan, seen, chosen)
+    certificate = certificate_of(trained.selector.test, budget, walked, chosen)
+    inserted = _insert(search, plan, seen, chosen)
+    candidates = candidates_of(search, trained, plan)
+    return ExitResult(inserted, certificate, None, exits, candidates, curve, static)
+
+
+def _cheapest_certified(plan: Plan, walked: Walk, trained: Trained, static: Spent) -> int | None:
+    """Position on the path of the accepted setting with the lowest cost on selection samples."""
+    selector = trained.selector
+    seen = selector.selection.observe(plan.policy, selector.prices)
+    costs = [spent.value for spent in seen.expected(seen.taken(plan.path[: walked.passed]))]
+    if not costs or min(costs) >= static.value:
+        return None
+    return int(np.argmin(costs))
+
+
+def _shortfall(
+    plan: Plan, walked: Walk, seen: Observed, trained: Trained, budget: Budget
+) -> tuple[str, int | None]:
+    """Why nothing was certified, and how many samples would do."""
+    test, count = trained.selector.test, len(seen.full)
+    costs = np.array([spent.value for spent in seen.expected(seen.taken(plan.path))])
+    saves = costs < trained.selector.prices.whole.value
+    needed = test.samples_needed(walked.losses, budget.points / 100)[saves]
+    start = (
+        f"{count} certification samples do not certify {budget.points:g} points at "
+        f"{budget.confidence:.0%} for any exit that saves something"
+    )
+    if not len(needed) or not np.isfinite(needed.min()):
+        return (
+            f"{start}: the risk observed is too near the budget, more samples would not help",
+            None,
+        )
+    total = max(int(needed.min()), count + 1)
+    return f"{start}: about {total} would be needed at the risk observed", total
+
+
+def _insert(search: HeadSearch, plan: Plan, seen: Observed, chosen: int) -> Program:
+    thresholds = plan.path[chosen]
+    taken = seen.taken(plan.path[[chosen]])[:, 0]
+    specs: list[ExitSpec] = []
+    for position, stage in enumerate(plan.policy.stages):
+        left = taken == position
+        specs.append(
+            ExitSpec(
+                head=search.heads[stage.head].trained(),
+                criterion=stage.criterion,
+                threshold=float(thresholds[position]),
+                weight=stage.weight,
+                reach=float((taken >= position).mean()),
+                rate=float(left.mean()),
+                accuracy=float(seen.right[position][left].mean()) if left.any() else None,
+            )
+        )
+    stay = taken == len(specs)
+    insert = InsertExits(
+        tuple(specs),
+        plan.policy.final_weight,
+        float(stay.mean()),
+        float(seen.right[-1][stay].mean()) if stay.any() else None,
+    )
+    return insert(search.program)
+
+
+def _check(budget: Budget) -> None:
+    from offramp.compiler.errors import UserError
+
+    if not 0 < budget.points < 100:
+        raise UserError(f"the budget is {budget.points:g} points: expected between 0 and 100")
+    if not 0 < budget.confidence < 1:
+        raise UserError(f"the confidence is {budget.confidence:g}: expected between 0 and 1")

@@ -1,0 +1,251 @@
+"""Heads from the first candidate to the trained few, and the policy they are chosen for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from offramp.compiler.ir import Program
+from offramp.cost_models.base import CostModel
+from offramp.passes.exits.augmentation import accepted
+from offramp.passes.exits.backbone import Backbone, take
+from offramp.passes.exits.candidates import Point, candidate_points, nodes_cost
+from offramp.passes.exits.copies import CannotCopyError, copied_nodes, copy_head
+from offramp.passes.exits.heads import HeadGraph, fresh_heads
+from offramp.passes.exits.policy import Logits, Prices
+from offramp.passes.exits.result import Budget, Progress
+from offramp.passes.exits.risk import RiskTest
+from offramp.passes.exits.select import Evidence, Plan, Selector
+from offramp.passes.exits.split import Part, Split
+from offramp.passes.exits.task import Task
+from offramp.passes.exits.trainable import TrainableHead
+from offramp.passes.exits.training import Recipe, TrainingSet, head_logits, train
+
+COPY_RANKS = (None, 2)
+"""Dense copies, and copies with convolutions decoupled by this rank."""
+
+LARGEST_HEAD = 0.35
+"""Heads that cost more than this fraction of the network are not considered."""
+
+FINALISTS = 3
+"""Heads that are trained to the end, at most."""
+
+WORTH = 0.01
+"""Fraction of the full cost that a further finalist would have to save."""
+
+FITTING = 2000
+"""Training samples that criteria are fitted on."""
+
+STATISTICS = 256
+"""Training samples that the statistics of warm starts are measured on."""
+
+
+@dataclass
+class HeadSearch:
+    """Heads of one network, trained on one split.
+
+    refused: (point, family, reason) of heads that were never built.
+    """
+
+    program: Program
+    task: Task
+    backbone: Backbone
+    split: Split
+    model: CostModel
+    recipe: Recipe
+    seed: int
+    progress: Progress
+    heads: list[TrainableHead] = field(default_factory=list)
+    refused: list[tuple[Point, str, str]] = field(default_factory=list)
+
+    def build(self) -> None:
+        """Write all heads of all families at all points."""
+        random = np.random.default_rng(self.seed)
+        whole = nodes_cost(list(self.task.graph), self.model).value
+        opsets = self.program.opset_imports
+        for point in candidate_points(self.task, self.model):
+            fresh = fresh_heads(
+                point, self.task.classes, opsets, model=self.model, whole=whole, rng=random
+            )
+            for head in [*fresh, *self._copies(point)]:
+                if head.cost(self.model).value > LARGEST_HEAD * whole:
+                    reason = f"costs more than {LARGEST_HEAD:.0%} of the network"
+                    self.refused.append((point, head.name, reason))
+                    continue
+                self.heads.append(TrainableHead(head))
+
+    def _copies(self, point: Point) -> list[HeadGraph]:
+        found: list[HeadGraph] = []
+        try:
+            nodes = copied_nodes(self.task, point)
+            outputs = [node.outputs[0] for node in nodes if node.op_type == "Conv"]
+            probes = take(self.split.train.samples, slice(STATISTICS))
+            statistics = self.backbone.statistics(probes, outputs) if outputs else {}
+            for rank in COPY_RANKS:
+                head = copy_head(self.task, point, self.program.opset_imports, statistics, rank)
+                if len(head.nodes) not in {len(other.nodes) for other in found}:
+                    found.append(head)
+        except CannotCopyError as error:
+            self.refused.append((point, "copy", str(error)))
+        return found
+
+    def training_set(self) -> TrainingSet:
+        """Views of the training samples, altered as far as the network does not mind."""
+        part = self.split.train
+        truth = part.labels
+        if truth is None:
+            truth = self.backbone.all_logits(part.samples).argmax(axis=1)
+        alterations = accepted(self.backbone, part.samples, truth, self.seed)
+        names = ", ".join(a.name for a in alterations) or "none"
+        return TrainingSet(
+            self.backbone,
+            part.samples,
+            part.labels,
+            alterations=alterations,
+            views=self.recipe.views,
+            seed=self.seed,
+            progress=Span(f"answers of the network (altered by: {names})", 0.0, 0.1).report(
+                self.progress
+            ),
+        )
+
+    def evidence(self, part: Part) -> Evidence:
+        """Answers of all heads on some samples."""
+        full = self.backbone.all_logits(part.samples)
+        truth = full.argmax(axis=1) if part.labels is None else part.labels
+        return Evidence(tuple(head_logits(self.heads, self.backbone, part.samples)), full, truth)
+
+    def prices(self) -> Prices:
+        """Costs of policies over the heads."""
+        graphs = tuple(head.head for head in self.heads)
+        entry = self.program.entry
+        whole = nodes_cost(list(entry.graph), self.model)
+        step = self.model.block(entry) - whole.value
+        heads = tuple(graph.cost(self.model) for graph in graphs)
+        opsets = dict(self.program.opset_imports)
+        return Prices(self.task, opsets, self.model, heads, graphs, whole, step)
+
+    def train(self, indices: Sequence[int], data: TrainingSet, samples: float, span: Span) -> None:
+        """Train some heads together; `samples`: altered samples that each of them sees."""
+        chosen = [self.heads[i] for i in indices]
+        report = span.report(self.progress)
+        train(chosen, data, samples, recipe=self.recipe, seed=self.seed, progress=report)
+
+    def finish(self, finalists: Sequence[int], data: TrainingSet, span: Span) -> None:
+        """Train heads to the end, point by point.
+
+        Features of late points are dear and need little more: such heads see fewer samples.
+        """
+        whole = nodes_cost(list(self.task.graph), self.model).value
+        points = list(dict.fromkeys(self.heads[i].head.point for i in finalists))
+        for number, point in enumerate(points):
+            here = [i for i in finalists if self.heads[i].head.point == point]
+            samples = self.recipe.samples * (1.0 - point.spent.value / whole) ** 2
+            step = (span.end - span.start) / len(points)
+            start = span.start + number * step
+            activity = f"{span.activity} at {point.name!r}"
+            self.train(here, data, samples, Span(activity, start, start + step))
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of the search's progress: what it does, and from which fraction to which."""
+
+    activity: str
+    start: float
+    end: float
+
+    def report(self, progress: Progress) -> Callable[[float], None]:
+        """Progress of this part as progress of the whole."""
+        return lambda done: progress(self.activity, self.start + done * (self.end - self.start))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Outcome of the training: the best plan, if any promises a saving.
+
+    finalists: indices of the heads that were trained to the end.
+    """
+
+    selector: Selector
+    plan: Plan | None
+    finalists: tuple[int, ...]
+
+
+def train_and_choose(search: HeadSearch, budget: Budget) -> Trained:
+    """Train all heads a little and the most promising to the end (successive halving)."""
+    search.build()
+    data = search.training_set()
+    everyone = range(len(search.heads))
+    recipe = search.recipe
+    if everyone:
+        search.train(everyone, data, recipe.screening_samples, Span("comparing heads", 0.1, 0.3))
+    finalists = _finalists(selector_of(search, budget)) if everyone else ()
+    if finalists:
+        search.finish(finalists, data, Span("training heads", 0.3, 0.95))
+    selector = selector_of(search, budget)
+    search.progress("choosing exits", 0.96)
+    return Trained(selector, selector.best(finalists), finalists)
+
+
+def selector_of(search: HeadSearch, budget: Budget) -> Selector:
+    """Compares policies over the heads as they are now."""
+    split = search.split
+    chosen = search.evidence(split.selection)
+    if split.held_out is not None:
+        chosen = _pooled(chosen, search.evidence(split.held_out))
+    fitting = split.train.rows(np.arange(min(FITTING, split.train.count)))
+    return Selector(
+        selection=chosen,
+        training=search.evidence(fitting),
+        prices=search.prices(),
+        test=RiskTest(budget.risk, budget.confidence, split.certification.labels is not None),
+        budget=budget,
+        certification_size=split.certification.count,
+        seed=search.seed,
+    )
+
+
+def _finalists(selector: Selector) -> tuple[int, ...]:
+    """Heads worth training on: together they would save most if each knew when it is right.
+
+    Half-trained heads cannot be certified yet, so a sample is taken to leave at the first head
+    that answers as the full network does. Heads are added greedily.
+    """
+    prices, evidence = selector.prices, selector.selection
+    full = evidence.full.argmax(axis=1)
+    agrees = [logits.argmax(axis=1) == full for logits in evidence.heads]
+    chosen: tuple[int, ...] = ()
+    best = prices.whole.value
+    for _ in range(FINALISTS):
+        others = [i for i in range(len(prices.graphs)) if i not in chosen]
+        grown = [(_ideal_cost(prices, agrees, (*chosen, i)), i) for i in others]
+        cost, index = min(grown, default=(best, -1))
+        if cost > best - WORTH * prices.whole.value:
+            break
+        best, chosen = cost, (*chosen, index)
+    return chosen
+
+
+def _ideal_cost(
+    prices: Prices, agrees: Sequence[npt.NDArray[np.bool_]], heads: tuple[int, ...]
+) -> float:
+    """Mean cost if samples leave at the first of `heads` that agrees with the full network."""
+    order = sorted(heads, key=lambda i: (prices.graphs[i].point.position, prices.heads[i].value))
+    stay, extra, total = np.ones(len(agrees[0]), np.bool_), 0.0, 0.0
+    for i in order:
+        extra += prices.heads[i].value
+        leave = stay & agrees[i]
+        total += float(leave.mean()) * (prices.graphs[i].point.spent.value + extra)
+        stay = stay & ~agrees[i]
+    return total + float(stay.mean()) * (prices.whole.value + extra)
+
+
+def _pooled(one: Evidence, two: Evidence) -> Evidence:
+    heads = [np.concatenate(pair) for pair in zip(one.heads, two.heads, strict=True)]
+    full: Logits = np.concatenate([one.full, two.full])
+    truth: npt.NDArray[np.int64] = np.concatenate([one.truth, two.truth])
+    return Evidence(tuple(heads), full, truth)

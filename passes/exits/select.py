@@ -1,0 +1,161 @@
+"""Choose the policy whose certified cost promises to be lowest, on selection samples.
+
+Certification will need slack: a setting with variance v passes on n samples if its risk lies about
+z * sqrt(v / n) below the budget. So the promise of a policy is the cost of the boldest setting on
+its path that keeps this slack on the selection samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from offramp.passes.exits.certify import guess_variance
+from offramp.passes.exits.criteria import CRITERIA, Criterion, MaxSoftmax
+from offramp.passes.exits.policy import Logits, Observed, Policy, Prices, Stage, answers, observe
+from offramp.passes.exits.result import Budget
+from offramp.passes.exits.risk import RiskTest
+from offramp.passes.exits.thresholds import Thresholds, threshold_path
+
+SLACK = 1.5
+"""Standard errors of the certification below the budget at which a setting is likely to pass."""
+
+WEIGHTS = (0.25, 0.5, 1.0)
+"""Weights of an earlier answer that are tried, besides none."""
+
+MOST_EXITS = 3
+
+PAYS = 0.005
+"""Fraction of the full cost that a further exit or a fancier rule must promise to save."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Answers on samples that trained nothing.
+
+    heads: logits of all heads, [N, classes] each. full: logits of the full network.
+    truth: classes [N], labels or the full network's answers.
+    """
+
+    heads: tuple[Logits, ...]
+    full: Logits
+    truth: npt.NDArray[np.int64]
+
+    def observe(self, policy: Policy, prices: Prices) -> Observed:
+        """A policy on these samples."""
+        return observe(policy, self.heads, self.full, self.truth, prices.costs(policy))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A policy with the path of thresholds to test.
+
+    promise: expected cost that certification will probably allow, in the model's unit.
+    """
+
+    policy: Policy
+    path: Thresholds
+    variance: npt.NDArray[np.float32]
+    promise: float
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Compares policies.
+
+    selection: what they are compared on. training: what criteria are fitted on.
+    certification_size: number of samples that will certify.
+    """
+
+    selection: Evidence
+    training: Evidence
+    prices: Prices
+    test: RiskTest
+    budget: Budget
+    certification_size: int
+    seed: int
+
+    def plan(self, policy: Policy) -> Plan:
+        """The path of a policy, as far as it keeps the budget on the selection samples."""
+        seen = self.selection.observe(policy, self.prices)
+        path = threshold_path(seen)
+        taken = seen.taken(path)
+        risk = self.test.losses(seen.full, seen.early(taken)).mean(axis=0)
+        variance = guess_variance(self.test, seen, path)
+        costs = np.array([spent.value for spent in seen.expected(taken)])
+        limit = self.budget.points / 100
+        slack = SLACK * np.sqrt(variance / self.certification_size)
+        likely = np.where(risk + slack <= limit, costs, self.prices.whole.value)
+        kept = np.maximum.accumulate(risk) <= limit
+        kept[0] = True
+        return Plan(policy, path[kept], variance[kept], float(likely.min()))
+
+    def best(self, heads: Sequence[int]) -> Plan | None:
+        """The most promising plan that uses only `heads`; None if none saves anything.
+
+        Exits are added one at a time, then rules and weights are varied.
+        """
+        best: Plan | None = None
+        for _ in range(MOST_EXITS):
+            grown = self._cheapest(self._grown(best.policy if best else Policy(()), heads))
+            if grown is None or not self._pays(grown, best):
+                break
+            best = grown
+        if best is None:
+            return None
+        for variants in (self._weighted, self._other_criteria, self._weighted):
+            varied = self._cheapest(variants(best.policy))
+            if varied is not None and self._pays(varied, best):
+                best = varied
+        return best
+
+    def _cheapest(self, policies: Iterator[Policy]) -> Plan | None:
+        plans = [self.plan(policy) for policy in policies]
+        return min(plans, key=lambda plan: plan.promise, default=None)
+
+    def _pays(self, plan: Plan, before: Plan | None) -> bool:
+        bar = self.prices.whole.value if before is None else before.promise
+        return plan.promise < bar - PAYS * self.prices.whole.value
+
+    def _grown(self, policy: Policy, heads: Sequence[int]) -> Iterator[Policy]:
+        """One more exit, anywhere in the order of points and, at one point, of cost."""
+        used = {stage.head for stage in policy.stages}
+        for head in heads:
+            if head not in used:
+                stages = sorted((*policy.stages, Stage(head, MaxSoftmax())), key=self._order)
+                yield Policy(tuple(stages), policy.final_weight)
+
+    def _order(self, stage: Stage) -> tuple[int, float]:
+        graph = self.prices.graphs[stage.head]
+        return graph.point.position, self.prices.heads[stage.head].value
+
+    def _weighted(self, policy: Policy) -> Iterator[Policy]:
+        """Answers that build on the ones before, and those that do not."""
+        for weight in (0.0, *WEIGHTS):
+            yield Policy(policy.stages, weight)
+            for position, stage in enumerate(policy.stages[1:], start=1):
+                changed = Stage(stage.head, stage.criterion, weight)
+                stages = (*policy.stages[:position], changed, *policy.stages[position + 1 :])
+                yield Policy(stages, policy.final_weight)
+
+    def _other_criteria(self, policy: Policy) -> Iterator[Policy]:
+        """The same exits under every other criterion, fitted where it learns."""
+        for criterion in CRITERIA:
+            if criterion.looks_back and len(policy.stages) < 2:
+                continue
+            yield self.under(policy, criterion)
+
+    def under(self, policy: Policy, criterion: Criterion) -> Policy:
+        """`policy` with another criterion at all exits."""
+        given = answers(policy, self.training.heads)
+        full = self.training.full.argmax(axis=1) == self.training.truth
+        stages: list[Stage] = []
+        for position, stage in enumerate(policy.stages):
+            right = given[position].argmax(axis=1) == self.training.truth
+            gain = right.astype(np.float32) - full
+            fitted = criterion.fit(given[: position + 1], gain, self.seed)
+            stages.append(Stage(stage.head, fitted, stage.weight))
+        return Policy(tuple(stages), policy.final_weight)

@@ -1,0 +1,169 @@
+"""A head as a torch module: its ONNX nodes on a batch, normalised while it is trained.
+
+Every convolution is followed by batch normalisation in training; `trained` folds it into weights
+and bias, so that inference runs exactly the nodes of the head. The input of a fresh head's first
+dense layer is standardised in the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from offramp.compiler.execute.constants import to_torch
+from offramp.compiler.execute.table import operator_of
+from offramp.compiler.ir.clone import clone_nodes, clone_value
+from offramp.compiler.ir.draft import is_constant
+from offramp.passes.exits.heads import HeadGraph, Statistics
+
+
+class TrainableHead(nn.Module):
+    """Computes logits [N, classes] from features [N, ...]; every float constant is a Parameter."""
+
+    def __init__(self, head: HeadGraph) -> None:
+        super().__init__()
+        self.head = head
+        self._weights = nn.ParameterDict()
+        self._fixed: dict[ir.Value, Tensor] = {}
+        self._norms = nn.ModuleDict()
+        self._input_norms = nn.ModuleDict()
+        for node in head.nodes:
+            self._add_constants(node)
+            self._add_norms(node)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Logits of a batch."""
+        state: dict[ir.Value, Tensor] = {self.head.feature: feature, **self._fixed}
+        for node in self.head.nodes:
+            operands = [None if v is None else self._value(v, state) for v in node.inputs]
+            name = _key(node.outputs[0])
+            if name in self._input_norms:
+                operands[0] = self._input_norms[name](operands[0])
+            result = _run(node, operands)
+            state[node.outputs[0]] = self._norms[name](result) if name in self._norms else result
+        return state[self.head.logits]
+
+    def trained(self) -> HeadGraph:
+        """The head with the current weights, normalisation folded in."""
+        constants = {
+            v: self._value(v, self._fixed).detach().cpu().numpy().copy()
+            for node in self.head.nodes
+            for v in node.inputs
+            if v is not None and is_constant(v)
+        }
+        for node in self.head.nodes:
+            self._fold(node, constants)
+        feature = clone_value(self.head.feature)
+        mapping = {self.head.feature: feature}
+        mapping |= {value: _with_data(value, array) for value, array in constants.items()}
+        nodes = tuple(clone_nodes(self.head.nodes, mapping))
+        logits = mapping[self.head.logits]
+        return replace(self.head, feature=feature, nodes=nodes, logits=logits, statistics={})
+
+    def _value(self, value: ir.Value, state: dict[ir.Value, Tensor]) -> Tensor:
+        name = _key(value)
+        return self._weights[name] if name in self._weights else state[value]
+
+    def _add_constants(self, node: ir.Node) -> None:
+        for value in node.inputs:
+            if value is None or not is_constant(value) or value.const_value is None:
+                continue
+            data = to_torch(value.const_value)
+            learned = node.op_type in ("Conv", "MatMul", "Gemm", "Add") and data.numel() > 1
+            if learned and data.is_floating_point():
+                order = torch.channels_last if data.ndim == 4 else torch.contiguous_format
+                self._weights[_key(value)] = nn.Parameter(data.clone(memory_format=order))
+            else:
+                self._fixed[value] = data
+
+    def _add_norms(self, node: ir.Node) -> None:
+        name = _key(node.outputs[0])
+        if node.op_type == "Conv" and len(node.inputs) > 2:
+            channels = _channels(node.outputs[0])
+            norm = _batch_norm(_rank(node.outputs[0]), channels)
+            if node.outputs[0] in self.head.statistics:
+                _start_from(norm, self.head.statistics[node.outputs[0]])
+            self._norms[name] = norm
+        elif node.op_type == "MatMul" and self.head.fresh and not self._input_norms:
+            source = node.inputs[0]
+            if source is not None and _rank(source) == 2:
+                width = source.shape.numpy()[-1] if source.shape is not None else 0
+                self._input_norms[name] = nn.BatchNorm1d(width, affine=False)
+
+    def _fold(self, node: ir.Node, constants: dict[ir.Value, npt.NDArray[np.float32]]) -> None:
+        name = _key(node.outputs[0])
+        if name in self._norms:
+            weight, bias = node.inputs[1], node.inputs[2]
+            scale, shift = _affine(self._norms[name])
+            if weight is not None and bias is not None:
+                shape = (-1, *(1 for _ in constants[weight].shape[1:]))
+                constants[weight] = constants[weight] * scale.reshape(shape)
+                constants[bias] = constants[bias] * scale + shift
+        elif name in self._input_norms:
+            weight, bias = node.inputs[1], _bias_after(node)
+            scale, shift = _affine(self._input_norms[name])
+            if weight is not None:
+                constants[bias] = constants[bias] + shift @ constants[weight]
+                constants[weight] = constants[weight] * scale[:, None]
+
+
+def _batch_norm(rank: int, channels: int) -> nn.Module:
+    kinds = {3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+    return kinds[rank](channels)
+
+
+def _start_from(norm: nn.Module, statistics: Statistics) -> None:
+    mean, deviation = (torch.from_numpy(array) for array in statistics)
+    with torch.no_grad():
+        norm.get_parameter("weight").copy_(deviation)
+        norm.get_parameter("bias").copy_(mean)
+
+
+def _affine(norm: nn.Module) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The normalisation at inference, as scale and shift by channel."""
+    variance, mean = norm.get_buffer("running_var"), norm.get_buffer("running_mean")
+    scale = torch.rsqrt(variance + 1e-5)
+    shift = -mean * scale
+    if isinstance(getattr(norm, "weight", None), Tensor):
+        gain, offset = norm.get_parameter("weight"), norm.get_parameter("bias")
+        scale, shift = scale * gain, shift * gain + offset
+    return scale.detach().numpy(), shift.detach().numpy()
+
+
+def _bias_after(node: ir.Node) -> ir.Value:
+    """The constant that is added to a dense layer's product."""
+    (use,) = node.outputs[0].uses()
+    return next(v for v in use.node.inputs if v is not None and is_constant(v))
+
+
+def _with_data(value: ir.Value, array: npt.NDArray[np.float32]) -> ir.Value:
+    copy = clone_value(value)
+    copy.const_value = ir.tensor(np.ascontiguousarray(array), name=value.name)
+    return copy
+
+
+def _run(node: ir.Node, operands: list[Tensor | None]) -> Tensor:
+    """One node on a batch; only Flatten means something else there than on one sample."""
+    first = operands[0]
+    if node.op_type == "Flatten" and first is not None:
+        return first.flatten(1)
+    result = operator_of(node)(node, *operands)
+    return result if isinstance(result, Tensor) else result[0]
+
+
+def _key(value: ir.Value) -> str:
+    """Name of a value as torch accepts it for a submodule."""
+    return str(value.name).replace(".", "_")
+
+
+def _rank(value: ir.Value) -> int:
+    return 0 if value.shape is None else len(value.shape)
+
+
+def _channels(value: ir.Value) -> int:
+    return 0 if value.shape is None else int(value.shape.numpy()[1])

@@ -1,0 +1,203 @@
+"""Train heads on features of the frozen network: labels where there are any, and distillation.
+
+Altered training samples go through the frozen network, so features and targets belong together
+(a consistent teacher, Beyer et al. 2022). A few views of the training set are drawn beforehand and
+the network's answers to them kept, since they cost more than the heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from offramp.passes.exits.augmentation import Alteration, alter
+from offramp.passes.exits.backbone import CHUNK, Backbone, chunks, count_of, tensors
+from offramp.passes.exits.candidates import Point
+from offramp.passes.exits.result import Samples
+from offramp.passes.exits.trainable import TrainableHead
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How heads are trained.
+
+    batch: samples in a step. rate: peak learning rate of fresh heads, copies take half of it.
+    decay: of AdamW. temperature: of the distillation. label_weight: of the cross-entropy with
+    labels, in [0, 1]; the rest is distillation. views: altered copies of the training set.
+    screening_samples, samples: how many altered samples a head sees when all are compared, and
+        when the best are trained on.
+    most_epochs: bound on passes over the training set, for small ones.
+    """
+
+    batch: int = 128
+    rate: float = 4e-3
+    decay: float = 0.02
+    temperature: float = 2.0
+    label_weight: float = 0.5
+    views: int = 8
+    screening_samples: int = 12_000
+    samples: int = 600_000
+    most_epochs: int = 150
+
+    def epochs(self, samples: float, count: int) -> int:
+        """Passes over `count` training samples that show about `samples`."""
+        return min(max(1, round(samples / count)), self.most_epochs)
+
+
+class TrainingSet:
+    """Views of the training samples with the full network's answers.
+
+    Args:
+        backbone: the frozen network.
+        samples: unaltered. labels: int64 [N], or None to distil only.
+        alterations: applied to every view but the first. views: how many. seed: draws them.
+        progress: called with the fraction done.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        samples: Samples,
+        labels: npt.NDArray[np.int64] | None,
+        *,
+        alterations: tuple[Alteration, ...],
+        views: int,
+        seed: int,
+        progress: Callable[[float], None],
+    ) -> None:
+        self.backbone = backbone
+        self.count = count_of(samples)
+        self.labels = None if labels is None else torch.from_numpy(labels)
+        self.views = views if alterations else 1
+        self._samples = samples
+        self._alterations = alterations
+        self._seed = seed
+        self._teacher: list[Tensor] = []
+        for view in range(self.views):
+            altered = self._view(view)
+            self._teacher.append(_in_chunks(backbone.logits, altered, self.count))
+            progress((view + 1) / self.views)
+
+    def batches(
+        self, view: int, points: Sequence[Point], size: int, generator: torch.Generator
+    ) -> Iterator[tuple[list[Tensor], Tensor, Tensor | None]]:
+        """Shuffled batches of one view: features at `points`, the network's logits, labels."""
+        for batch, teacher, labels in self.altered(view, size, generator):
+            yield self.backbone.features(batch, points), teacher, labels
+
+    def altered(
+        self, view: int, size: int, generator: torch.Generator
+    ) -> Iterator[tuple[dict[str, Tensor], Tensor, Tensor | None]]:
+        """Shuffled batches of one view: the samples themselves, the network's logits, labels."""
+        view %= self.views
+        altered, teacher = self._view(view), self._teacher[view]
+        order = torch.randperm(self.count, generator=generator)
+        size = min(size, self.count)
+        for start in range(0, self.count - size + 1, size):
+            index = order[start : start + size]
+            batch = {name: x[index] for name, x in altered.items()}
+            labels = None if self.labels is None else self.labels[index]
+            yield batch, teacher[index], labels
+
+    def _view(self, view: int) -> dict[str, Tensor]:
+        if view == 0:
+            return tensors(self._samples)
+        generator = torch.Generator().manual_seed(self._seed * 1009 + view)
+        return alter(self._samples, self._alterations, generator)
+
+
+def train(
+    heads: Sequence[TrainableHead],
+    data: TrainingSet,
+    samples: float,
+    *,
+    recipe: Recipe,
+    seed: int,
+    progress: Callable[[float], None],
+) -> None:
+    """Train all heads side by side, in place, on about `samples` altered samples.
+
+    Each learns as if it were alone; where less than a whole view is wanted, its first batches do.
+
+    The learning rate rises and falls once (one-cycle, Smith & Topin 2018).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    points = list(dict.fromkeys(head.head.point for head in heads))
+    epochs = recipe.epochs(samples, data.count)
+    in_view = max(1, data.count // min(recipe.batch, data.count))
+    steps = epochs * min(in_view, max(1, round(samples / recipe.batch)))
+    optimiser, schedule = _optimiser(heads, steps, recipe)
+    for head in heads:
+        head.train()
+    for epoch in range(epochs):
+        batches = data.batches(epoch, points, recipe.batch, generator)
+        for features, teacher, labels in islice(batches, steps // epochs):
+            by_point = dict(zip(points, features, strict=True))
+            answers = [head(by_point[head.head.point]) for head in heads]
+            losses = [head_loss(answer, teacher, labels, recipe) for answer in answers]
+            optimiser.zero_grad()
+            torch.stack(losses).sum().backward()
+            for head in heads:
+                nn.utils.clip_grad_norm_(head.parameters(), 5.0)
+            optimiser.step()
+            schedule.step()
+        progress((epoch + 1) / epochs)
+    for head in heads:
+        head.eval()
+
+
+def head_loss(answer: Tensor, teacher: Tensor, labels: Tensor | None, recipe: Recipe) -> Tensor:
+    """Cross-entropy with labels plus distillation from the full network (Hinton et al. 2015)."""
+    heat = recipe.temperature
+    target = F.softmax(teacher / heat, dim=1)
+    distilled = F.kl_div(F.log_softmax(answer / heat, dim=1), target, reduction="batchmean")
+    distilled = distilled * heat * heat
+    if labels is None:
+        return distilled
+    supervised = F.cross_entropy(answer, labels)
+    return recipe.label_weight * supervised + (1.0 - recipe.label_weight) * distilled
+
+
+def head_logits(
+    heads: Sequence[TrainableHead], backbone: Backbone, samples: Samples
+) -> list[npt.NDArray[np.float32]]:
+    """Logits of every head for all samples, [N, classes] each."""
+    points = list(dict.fromkeys(head.head.point for head in heads))
+    rows: list[list[npt.NDArray[np.float32]]] = [[] for _ in heads]
+    for chunk in chunks(samples):
+        by_point = dict(zip(points, backbone.features(chunk, points), strict=True))
+        with torch.no_grad():
+            for row, head in zip(rows, heads, strict=True):
+                row.append(head(by_point[head.head.point]).numpy())
+    return [np.concatenate(row) for row in rows]
+
+
+def _optimiser(
+    heads: Sequence[TrainableHead], steps: int, recipe: Recipe
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    rates = [recipe.rate if head.head.fresh else recipe.rate / 2 for head in heads]
+    groups = [
+        {"params": list(head.parameters()), "lr": rate}
+        for head, rate in zip(heads, rates, strict=True)
+    ]
+    optimiser = torch.optim.AdamW(groups, weight_decay=recipe.decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=rates, total_steps=steps + 1, pct_start=0.2
+    )
+    return optimiser, schedule
+
+
+def _in_chunks(
+    run: Callable[[dict[str, Tensor]], Tensor], samples: dict[str, Tensor], count: int
+) -> Tensor:
+    parts = [
+        run({name: x[i : i + CHUNK] for name, x in samples.items()}) for i in range(0, count, CHUNK)
+    ]
+    return torch.cat(parts)
