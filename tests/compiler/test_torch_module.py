@@ -173,3 +173,18 @@ def test_shared_models_equal_onnxruntime(shared: Path, name: str) -> None:
         (found,) = GraphModule(model.graph)(torch.from_numpy(x))
     (expected,) = one_by_one(model, x)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["ic_resnet8", "kws_dscnn", "vww_mbv1", "ad_fcae"])
+def test_shared_quantised_models_equal_onnxruntime(shared: Path, name: str) -> None:
+    path = shared / f"models/{name}_int8.onnx"
+    model = ir.load(path)
+    shape = model.graph.inputs[0].shape
+    assert shape is not None
+    samples = np.load(path.with_name(f"{path.stem}_samples.npz"))["x"]
+    x = samples.astype(np.int8).reshape(len(samples), *shape.numpy()[1:])
+    with torch.no_grad():
+        (found,) = GraphModule(model.graph)(torch.from_numpy(x))
+    (expected,) = one_by_one(model, x)
+    assert np.abs(found.numpy().astype(int) - expected).max() <= 1
