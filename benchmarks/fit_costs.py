@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from kernel_times import kernel_nanoseconds
 from rich.console import Console
 from rich.table import Table
 from scipy.optimize import nnls
@@ -26,6 +25,7 @@ from scipy.optimize import nnls
 from offramp import backends
 from offramp.backends.base import LoweredProgram
 from offramp.backends.tvm.lower import lower
+from offramp.backends.x86_64.profile import kernel_nanoseconds
 from offramp.compiler import targets
 from offramp.compiler.frontends.onnx import from_onnx
 from offramp.compiler.frontends.torch import from_torch
@@ -40,6 +40,19 @@ KINDS = (
     "conv", "pointwise", "depthwise", "dense", "pool", "elementwise", "transcendental", "move",
 )  # fmt: skip
 UNITS = ("per_mac", "per_element", "per_call")
+PRIORS = {
+    "cortex-m7": [
+        (1.0, 4, 150), (1.0, 4, 150), (1.3, 4, 150), (1.1, 2, 100), (0, 3, 100), (0, 1.5, 0),
+        (0, 60, 100), (0, 4, 50),
+    ],
+    "x86-64": [
+        (0.009, 0.1, 100), (0.009, 0.1, 100), (0.03, 0.1, 100), (0.03, 0.1, 50), (0, 0.1, 50),
+        (0, 0.05, 0), (0, 2, 50), (0, 0.3, 50),
+    ],
+}  # fmt: skip
+"""KINDS x UNITS as the schedules suggest: decides where the measured kernels leave a choice, for
+instance between the elements of a convolution and those of the activation fused into it."""
+PRIOR_WEIGHT = 0.3
 HEADER = "# Linear cost of emitted kernels by kind; written by benchmarks/fit_costs.py."
 
 
@@ -120,18 +133,27 @@ def _kernel_instructions(lowered: LoweredProgram) -> dict[str, float]:
         return runner.bench(inputs).kernels
 
 
-def fit(samples: list[Sample]) -> dict[str, dict[str, float]]:
-    """Non-negative coefficients; errors weigh by kernel and, ten times as much, by network."""
+def fit(samples: list[Sample], target: str) -> dict[str, dict[str, float]]:
+    """Non-negative coefficients, near the priors where that costs little.
+
+    Relative errors weigh by kernel and, ten times as much, by network.
+    """
     totals = _totals(samples)
-    rows, costs = [], []
+    rows: list[npt.NDArray[np.float64]] = []
+    costs: list[float] = []
     for sample in samples:
-        weight = 1 / np.sqrt(sample.cost * totals[sample.network]) if sample.cost > 0 else 0.0
+        weight = 1 / np.sqrt(max(sample.cost, 1.0) * totals[sample.network])
         rows.append(weight * sample.row())
         costs.append(weight * sample.cost)
     for network, total in totals.items():
-        rows.append(10 / total * sum(s.row() for s in samples if s.network == network))
+        own = np.array([sample.row() for sample in samples if sample.network == network])
+        rows.append(10 / total * own.sum(axis=0))
         costs.append(10.0)
-    found, _ = nnls(np.array(rows), np.array(costs))
+    priors = np.array(PRIORS[target], np.float64).reshape(-1)
+    known = priors > 0
+    nearness = PRIOR_WEIGHT * np.eye(len(priors))[known] / priors[known, None]
+    matrix = np.vstack([*rows, nearness]) * known
+    found, _ = nnls(matrix, np.array([*costs, *[PRIOR_WEIGHT] * int(known.sum())]))
     table = found.reshape(len(KINDS), len(UNITS))
     return {
         kind: {unit: float(f"{value:.4g}") for unit, value in zip(UNITS, line, strict=True)}
@@ -174,12 +196,12 @@ def write(target: str, cost: dict[str, dict[str, float]]) -> None:
 def main() -> None:
     """Fit every target named on the command line."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    options.add_argument("targets", nargs="+", choices=targets.names())
+    options.add_argument("targets", nargs="+", choices=sorted(PRIORS))
     options.add_argument("--write", action="store_true", help="keep the coefficients")
     arguments = options.parse_args()
     for target in arguments.targets:
         samples = [sample for program in networks() for sample in measure(program, target)]
-        cost = fit(samples)
+        cost = fit(samples, target)
         show(target, samples, cost)
         if arguments.write:
             write(target, cost)

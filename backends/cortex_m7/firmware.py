@@ -54,12 +54,13 @@ class Firmware:
         self._build = Path(self._scratch.name)
         tools.run(["make", "-j2", "-C", folder, f"BUILD={self._build}"], timeout=600)
         self.elf = self._build / f"{interface.name}.elf"
+        found = symbols(self.elf, NM)
         self._counter = Counter(
             build_plugin(self._build, QEMU),
-            symbols(self.elf, NM),
+            found,
             entry=f"{interface.name}_run",
             leave="measured_run_returned",
-            owners=(f"{interface.name}_run", *_called_kernels(folder, interface)),
+            owners=_owners(folder, interface, {symbol.name for symbol in found}),
         )
 
     def run(
@@ -120,12 +121,13 @@ class Firmware:
         )
 
 
-def _called_kernels(folder: Path, interface: Interface) -> tuple[str, ...]:
-    """The functions that the driver declares and calls, and its blocks."""
+def _owners(folder: Path, interface: Interface, present: set[str]) -> tuple[str, ...]:
+    """The driver's functions, as far as they were not inlined, and the kernels that it calls."""
     source = (folder / f"{interface.name}.c").read_text()
-    kernels = re.findall(r"^void (\w+)\([^)]*\);$", source, re.MULTILINE)
-    blocks = re.findall(r"^static int (block_\d+)\(", source, re.MULTILINE)
-    return (*kernels, *blocks)
+    kernels: list[str] = re.findall(r"^void (\w+)\([^)]*\);$", source, re.MULTILINE)
+    blocks: list[str] = re.findall(r"^static int (block_\d+)\(", source, re.MULTILINE)
+    owners = [f"{interface.name}_run", *kernels, *blocks]
+    return tuple(owner for owner in owners if owner in present)
 
 
 def _run_qemu(command: list[str], folder: Path, timeout: float) -> None:
