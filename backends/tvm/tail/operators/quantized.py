@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import onnx_ir as ir
+
 from offramp.backends.tvm.tail.operators.context import OperatorCall
+from offramp.backends.tvm.tail.types import numpy_dtype
 
 
 def qlinear_matmul(call: OperatorCall) -> str:
@@ -81,3 +84,102 @@ def _per_filter(call: OperatorCall, first: bool) -> str:
     rank = len(call.type_of(0).shape)
     ones = [1] * (rank - (1 if first else 2))
     return str([-1, *ones] if first else [1, -1, *ones])
+
+
+def quantize(call: OperatorCall) -> str | None:
+    """QuantizeLinear in blocks, or to types that TVM cannot quantise to."""
+    stored = call.stored_dtypes[0] if call.stored_dtypes else None
+    limits = _LIMITS.get(stored or "")
+    if limits is None and not call.attribute("block_size", 0) and not _is_small_float(stored):
+        return None
+    rounded = "real = Add (scaled, zero_real)" if call.operand(2) is not None else _COPY
+    if limits is None and not _is_small_float(stored):
+        declared = call.declared(0)
+        limits = _LIMITS[declared.dtype if declared is not None else "uint8"]
+    steps = _ROUND.format(low=float(limits[0]), high=float(limits[1])) if limits else rounded
+    if limits and call.operand(2) is None:
+        steps = steps.replace("Add (whole, zero_real)", "Identity (whole)")
+    code = _element_code(call)
+    return f"""
+    QuantizeLinear (x, scale, zero) => (y) {{
+        {_spread("scale", call, 1)}
+        {_spread("zero", call, 2) if call.operand(2) is not None else ""}
+        wide = Cast <to = 1> (x)
+        scaled = Div (wide, scale_real)
+        {steps}
+        y = Cast <to = {code}> (real)
+    }}"""
+
+
+def dequantize(call: OperatorCall) -> str | None:
+    """DequantizeLinear in blocks, or of small floats."""
+    if not call.attribute("block_size", 0) and "float" not in call.type_of(0).dtype:
+        return None
+    shift = "shifted = Sub (wide, zero_real)"
+    return f"""
+    DequantizeLinear (x, scale, zero) => (y) {{
+        {_spread("scale", call, 1)}
+        {_spread("zero", call, 2) if call.operand(2) is not None else ""}
+        wide = Cast <to = 1> (x)
+        {shift if call.operand(2) is not None else "shifted = Identity (wide)"}
+        product = Mul (shifted, scale_real)
+        y = CastLike (product, scale)
+    }}"""
+
+
+_LIMITS = {
+    "int2": (-2, 1),
+    "int4": (-8, 7),
+    "uint2": (0, 3),
+    "uint4": (0, 15),
+    "int8": (-128, 127),
+    "uint8": (0, 255),
+    "int16": (-32768, 32767),
+    "uint16": (0, 65535),
+}
+_COPY = "real = Identity (scaled)"
+_ROUND = """
+        whole = Round (scaled)
+        moved = Add (whole, zero_real)
+        low = Constant <value_float = {low}> ()
+        high = Constant <value_float = {high}> ()
+        real = Clip (moved, low, high)"""
+
+
+def _is_small_float(dtype: str | None) -> bool:
+    return dtype is not None and dtype.startswith(("float8", "float4"))
+
+
+def _element_code(call: OperatorCall) -> int:
+    """ONNX's code of the type that the result is computed in."""
+    declared = call.declared(0)
+    dtype = declared.dtype if declared is not None else "uint8"
+    return int(ir.DataType.from_numpy(numpy_dtype(dtype)))
+
+
+def _spread(name: str, call: OperatorCall, position: int) -> str:
+    """`<name>_real`: a scale or zero point in float32, broadcast against the whole tensor."""
+    data, kind = call.type_of(0).shape, call.type_of(position)
+    axis = call.attribute("axis", 1) % max(len(data), 1)
+    wide = f"{name}_wide = Cast <to = 1> ({name})"
+    if kind.elements == 1:
+        one = f"{name}_shape = Constant <value_ints = [1]> ()"
+        return f"{wide}\n{one}\n{name}_real = Reshape ({name}_wide, {name}_shape)"
+    if not call.attribute("block_size", 0):
+        shape = [1] * axis + [-1] + [1] * (len(data) - axis - 1)
+        column = f"{name}_shape = Constant <value_ints = {shape}> ()"
+        return f"{wide}\n{column}\n{name}_real = Reshape ({name}_wide, {name}_shape)"
+    block = call.attribute("block_size", 0)
+    repeated = [*kind.shape[: axis + 1], block, *kind.shape[axis + 1 :]]
+    whole = [*kind.shape[:axis], kind.shape[axis] * block, *kind.shape[axis + 1 :]]
+    return f"""{wide}
+        {name}_axis = Constant <value_ints = [{axis + 1}]> ()
+        {name}_open = Unsqueeze ({name}_wide, {name}_axis)
+        {name}_repeated = Constant <value_ints = {repeated}> ()
+        {name}_blocks = Expand ({name}_open, {name}_repeated)
+        {name}_whole = Constant <value_ints = {whole}> ()
+        {name}_flat = Reshape ({name}_blocks, {name}_whole)
+        {name}_begin = Constant <value_ints = [0]> ()
+        {name}_end = Constant <value_ints = [{data[axis]}]> ()
+        {name}_along = Constant <value_ints = [{axis}]> ()
+        {name}_real = Slice ({name}_flat, {name}_begin, {name}_end, {name}_along)"""

@@ -1,0 +1,53 @@
+"""Operators that place values by index: OneHot and TensorScatter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from offramp.backends.tvm.tail.operators.context import OperatorCall, replace_at
+
+
+def one_hot(call: OperatorCall) -> Any:
+    """OneHot; negative indices count from the end, others outside hit nothing."""
+    from tvm import te, tirx
+
+    shape = call.type_of(0).shape
+    depth = int(call.constant(1, "depth").reshape(()))
+    axis = call.attribute("axis", -1) % (len(shape) + 1)
+    extents = (*shape[:axis], depth, *shape[axis:])
+
+    def compute(indices: Any, values: Any) -> Any:
+        def element(*position: Any) -> Any:
+            index = indices(*position[:axis], *position[axis + 1 :]).astype("int64")
+            here = position[axis].astype("int64")
+            hit = tirx.any(index.equal(here), (index + depth).equal(here))
+            return tirx.Select(hit, values[1], values[0])
+
+        return te.compute(extents, element, name="one_hot")
+
+    return call.compute(compute, call.expression(0), call.expression(2))
+
+
+def tensor_scatter(call: OperatorCall) -> Any:
+    """TensorScatter: each sample's update replaces a run of its cache, which may wrap around."""
+    from tvm import te, tirx
+
+    kind = call.type_of(0)
+    axis = call.attribute("axis", -2) % len(kind.shape)
+    length, update_length = kind.shape[axis], call.type_of(1).shape[axis]
+    circular = call.attribute("mode", "linear") == "circular"
+
+    def compute(cache: Any, update: Any, *starts: Any) -> Any:
+        def element(*index: Any) -> Any:
+            here = index[axis].astype("int64")
+            start = starts[0][index[0]].astype("int64") if starts else tirx.const(0, "int64")
+            offset = here - start
+            offset = tirx.floormod(offset, length) if circular else offset
+            inside = tirx.all(offset >= 0, offset < update_length)
+            source = tirx.Select(inside, offset, tirx.const(0, "int64"))
+            return tirx.Select(inside, update(*replace_at(index, axis, source)), cache(*index))
+
+        return te.compute(kind.shape, element, name="tensor_scatter")
+
+    starts = [] if call.operand(2) is None else [call.expression(2)]
+    return call.compute(compute, call.expression(0), call.expression(1), *starts)
