@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import offramp
-from offramp.report.page import bytes_text, count_text, percent_text, saving, summary
+from offramp.report.text import bytes_text, count_text, percent_text, saving, summary
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {"x86-64": ("gcc",), "cortex-m7": ("arm-none-eabi-gcc", "qemu-system-arm")}

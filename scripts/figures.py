@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter
 
 from offramp.compiler import artifact
 from offramp.compiler.manifest import Manifest
-from offramp.report.page import count_text, percent_text, saving
+from offramp.report.text import count_text, percent_text, saving
 
 ROOT = Path(__file__).resolve().parent.parent
 INSIDE, SAVED, LEAVE, INK = "#3b6fb6", "#e7ebf0", "#c65d21", "#1b2430"

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from offramp.cli.progress import showing_progress
 from offramp.cli.session import answering, ends_cleanly
-from offramp.report.page import bytes_text, count_text
+from offramp.report.text import bytes_text, count_text
 
 if TYPE_CHECKING:
     from offramp.backends.base import Bench

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from offramp.compiler.manifest import CostEntry, ExitEntry, Manifest
-from offramp.report.page import bytes_text, cost_text, count_text, percent_text, saving, summary
+from offramp.report.text import bytes_text, cost_text, count_text, percent_text, saving, summary
 
 
 def compile_json(manifest: Manifest) -> dict[str, Any]:

@@ -11,6 +11,14 @@ from offramp.compiler.ir import Program
 from offramp.compiler.manifest import Manifest
 from offramp.report.charts import curve, memory_chart
 from offramp.report.network import draw
+from offramp.report.text import (
+    bytes_text,
+    cost_text,
+    count_text,
+    percent_text,
+    saving,
+    summary,
+)
 
 TEMPLATES = "offramp.report"
 
@@ -41,53 +49,6 @@ def render(manifest: Manifest, program: Program) -> str:
         style=_asset("report.css"),
         script=_asset("report.js"),
     )
-
-
-def saving(manifest: Manifest) -> float:
-    """Fraction of the multiply-accumulates that the exits save on average."""
-    static = manifest.static_cost.macs
-    return 1.0 - manifest.expected_cost.macs / static if static else 0.0
-
-
-def summary(manifest: Manifest) -> str:
-    """What the certificate says, or why there is none, in a sentence."""
-    certificate = manifest.certificate
-    if certificate is None:
-        return f"Nothing was certified: {manifest.reason or 'no exits were asked for'}."
-    risk = "accuracy drop" if certificate.risk == "drop" else "rate of answers spoilt by exits"
-    against = "labels" if certificate.reference == "labels" else "the full network's answers"
-    return (
-        f"With {100 * certificate.confidence:g} % confidence, the {risk} is at most "
-        f"{certificate.bound:.2f} points (budget {certificate.budget:g}), judged against {against} "
-        f"on {certificate.samples:,} samples that chose nothing. This speaks for the population "
-        "that these samples came from."
-    )
-
-
-def count_text(value: float) -> str:
-    """A count with a metric suffix: 12.5 M."""
-    for limit, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= limit:
-            return f"{value / limit:.4g}{suffix}"
-    return f"{value:.4g}"
-
-
-def bytes_text(value: float) -> str:
-    """Bytes in the unit that fits: 52.1 KiB."""
-    for limit, suffix in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if value >= limit:
-            return f"{value / limit:.1f} {suffix}"
-    return f"{value:.0f} B"
-
-
-def percent_text(fraction: float) -> str:
-    """A fraction as a percentage."""
-    return f"{100 * fraction:.1f} %"
-
-
-def cost_text(value: float, unit: str) -> str:
-    """A predicted cost in the target's unit; times in microseconds."""
-    return f"{value / 1000:,.1f} µs" if unit == "ns" else count_text(value)
 
 
 def _asset(name: str) -> str:

@@ -141,7 +141,7 @@ def test_the_compile_script_is_the_subcommand(
 
 def digit_network(path: Path, x: Array, y: Array) -> Path:
     """A multilayer perceptron trained on digits, as an ONNX file with a free batch."""
-    network: Any = MLPClassifier((64, 64, 64, 64), max_iter=60, random_state=0).fit(x, y)
+    network: Any = MLPClassifier((16, 256, 256), max_iter=200, random_state=0).fit(x, y)
     lines, value = [], "image"
     initializers = []
     for i, (w, b) in enumerate(zip(network.coefs_, network.intercepts_, strict=True)):

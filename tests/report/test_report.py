@@ -28,7 +28,8 @@ from offramp.compiler.manifest import (
 )
 from offramp.report.charts import Axis, curve, memory_chart
 from offramp.report.network import MAIN_X, draw
-from offramp.report.page import bytes_text, count_text, render, saving, summary
+from offramp.report.page import render
+from offramp.report.text import bytes_text, count_text, saving, summary
 
 STEM = """
 <ir_version: 10, opset_import: ["": 20]>
