@@ -30,6 +30,7 @@ def simplification() -> tuple[Pass, ...]:
 
     return (
         FoldConstants(),
+        PerBlock(CommonSubexpressionEliminationPass()),
         MergeReshapes(),
         MergeTransposes(),
         EliminateNoOps(),
@@ -37,7 +38,6 @@ def simplification() -> tuple[Pass, ...]:
         FuseBatchNorm(),
         FuseConvBias(),
         MatMulToGemm(),
-        PerBlock(CommonSubexpressionEliminationPass()),
         PerBlock(RemoveUnusedNodesPass()),
     )
 
