@@ -34,7 +34,7 @@ class X86Runner:
         self.interface = interfaces.read(folder)
         self._library = folder / f"lib{self.interface.name}.so"
         try:
-            self._network = Network(folder)
+            self.network = Network(folder)
         except OSError as error:
             raise UserError(
                 f"cannot load {self._library}: {error}; it needs Linux on an x86-64 processor "
@@ -45,7 +45,7 @@ class X86Runner:
         """Answer every sample of the batch on its own; one call into the library."""
         arrays = check_inputs(self.interface, inputs)
         chosen = check_thresholds(self.interface, thresholds)
-        outputs, exit_index, confidence = self._network.run(list(arrays.values()), chosen)
+        outputs, exit_index, confidence = self.network.run(list(arrays.values()), chosen)
         return gather(self.interface, outputs, exit_index, confidence)
 
     def bench(self, inputs: Mapping[str, Array]) -> Bench:
@@ -59,20 +59,20 @@ class X86Runner:
                 self._exit_cost(exit_index, arrays)
                 for exit_index in range(len(self.interface.exits) + 1)
             ),
-            ram=self._ram(instruments.stack(self._network, to_the_end, first)),
+            ram=self._ram(instruments.stack(self.network, to_the_end, first)),
             flash=self._flash(),
-            blocks=instruments.blocks(self._network, to_the_end, first),
+            blocks=instruments.blocks(self.network, to_the_end, first),
         )
 
     def _exit_cost(self, exit_index: int, arrays: list[Any]) -> ExitCost:
         thresholds = forcing(self.interface, exit_index)
-        _, left, _ = self._network.run(arrays, thresholds)
+        _, left, _ = self.network.run(arrays, thresholds)
         if (left != exit_index).any():
             raise ToolError(
                 f"cannot force exit {exit_index} of {self.interface.name}: on these samples its "
                 "score is not a number; bench with other samples"
             )
-        nanoseconds = time_per_sample(self._network, thresholds, arrays)
+        nanoseconds = time_per_sample(self.network, thresholds, arrays)
         return ExitCost(exit_index, nanoseconds, "ns", self.interface.macs[exit_index])
 
     def _sections(self) -> tuple[int, int, int]:
