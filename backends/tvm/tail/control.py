@@ -10,6 +10,7 @@ import onnx
 
 from offramp.backends.tvm.tail.refusal import RefusalError
 from offramp.backends.tvm.tail.types import constant, type_of_expression
+from offramp.backends.tvm.tail.untyped import relax
 
 if TYPE_CHECKING:
     from offramp.backends.tvm.tail.nodes import NodeImporter, Site
@@ -108,14 +109,12 @@ def _trips(count: int) -> int:
 
 def _extent(tensor: Any) -> int:
     if isinstance(tensor, np.ndarray):
-        return tensor.shape[0]
+        return len(tensor)
     return type_of_expression(tensor).shape[0]
 
 
 def _element(importer: NodeImporter, tensor: Any, position: int) -> Any:
     """One entry along the first axis."""
-    from tvm import relax
-
     if isinstance(tensor, np.ndarray):
         return np.asarray(tensor[position])
     part = relax.op.strided_slice(tensor, [0], [position], [position + 1])
@@ -124,8 +123,6 @@ def _element(importer: NodeImporter, tensor: Any, position: int) -> Any:
 
 def _stacked(importer: NodeImporter, items: list[Any]) -> Any:
     """Entries collected along a new first axis."""
-    from tvm import relax
-
     if not items:
         raise RefusalError("it never runs, so its results have no shape")
     if all(isinstance(item, np.ndarray) for item in items):

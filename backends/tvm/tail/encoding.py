@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from offramp.backends.tvm.tail.types import TensorType, constant, numpy_dtype
+from offramp.backends.tvm.tail.untyped import te, tirx
 
 _BYTE_FLOATS = (
     "float8_e4m3fn",
@@ -80,8 +81,6 @@ def arithmetic_array(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def decode(builder: Any, value: Encoded) -> Any:
     """The values of an encoded tensor in its arithmetic type."""
-    from tvm import te, tirx
-
     storage = builder.emit(value.storage)
     shape = storage.ty.shape
     if value.dtype == "float16":
@@ -119,8 +118,6 @@ def encode(builder: Any, expression: Any, dtype: str, rounding: Rounding) -> Enc
 
 
 def _elementwise(builder: Any, function: Any, operand: Any) -> Any:
-    from tvm import te
-
     extents = [int(extent) for extent in operand.ty.shape]
 
     def compute(x: Any) -> Any:
@@ -130,14 +127,10 @@ def _elementwise(builder: Any, function: Any, operand: Any) -> Any:
 
 
 def _bits(x: Any) -> Any:
-    from tvm import tirx
-
     return tirx.reinterpret("uint32", x)
 
 
 def _word(value: int) -> Any:
-    from tvm import tirx
-
     return tirx.const(value, "uint32")
 
 
@@ -148,8 +141,6 @@ def _is_nan(magnitude: Any) -> Any:
 
 def _to_bfloat16(x: Any) -> Any:
     """Round to nearest, ties to even: add just under half, and half for odd results."""
-    from tvm import tirx
-
     word = _bits(x)
     odd = (word >> _word(16)) & _word(1)
     rounded = (word + _word(0x7FFF) + odd) >> _word(16)
@@ -159,8 +150,6 @@ def _to_bfloat16(x: Any) -> Any:
 
 def _to_power_of_two(x: Any, mode: str) -> Any:
     """E8M0: the exponent of |x| alone, rounded up, down or to nearest."""
-    from tvm import tirx
-
     magnitude = _bits(x) & _word(0x7FFFFFFF)
     exponent, mantissa = magnitude >> _word(23), magnitude & _word(0x7FFFFF)
     threshold = {"up": 0, "nearest": 0x3FFFFF, "down": 0x7FFFFF}[mode]
@@ -171,9 +160,7 @@ def _to_power_of_two(x: Any, mode: str) -> Any:
 
 def _to_minifloat(x: Any, dtype: str, saturate: bool) -> Any:
     """Round to nearest, ties to even, in units of the last place of the result."""
-    from tvm import tirx
-
-    info = ml_dtypes.finfo(numpy_dtype(dtype))
+    info: Any = ml_dtypes.finfo(numpy_dtype(dtype))  # type: ignore[no-untyped-call]  # no stubs
     mantissa, lowest = int(info.nmant), int(info.minexp)
     word = _bits(x)
     magnitude = word & _word(0x7FFFFFFF)

@@ -8,6 +8,7 @@ static.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import onnx
 from onnx import defs
@@ -25,14 +26,15 @@ def function_body(
     """
     if not defs.has(node.op_type, version, node.domain):
         return None
-    schema = defs.get_schema(node.op_type, version, node.domain)
+    schema: Any = defs.get_schema(node.op_type, version, node.domain)
     if schema.has_function:
-        return schema.function_body
+        body: onnx.FunctionProto = schema.function_body
+        return body
     if not schema.has_context_dependent_function:
         return None
     types = [t.to_onnx().SerializeToString() if t else b"" for t in inputs]
-    body = _context_dependent(schema, node, version, types)
-    return onnx.FunctionProto.FromString(body) if body else None
+    serialized = _context_dependent(schema, node, version, types)
+    return onnx.FunctionProto.FromString(serialized) if serialized else None
 
 
 def parse(text: str) -> onnx.FunctionProto:
@@ -50,10 +52,11 @@ def default_attributes(node: onnx.NodeProto, version: int, body: onnx.FunctionPr
 
 
 def _context_dependent(
-    schema: defs.OpSchema, node: onnx.NodeProto, version: int, types: list[bytes]
+    schema: Any, node: onnx.NodeProto, version: int, types: list[bytes]
 ) -> bytes:
     usable = [v for v in schema.context_dependent_function_opset_versions if v <= version]
     if not usable:
         return b""
     serialized = node.SerializeToString()
-    return schema.get_context_dependent_function_with_opset_version(max(usable), serialized, types)
+    instantiate = schema.get_context_dependent_function_with_opset_version
+    return bytes(instantiate(max(usable), serialized, types))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from offramp.backends.tvm.tail.importer import Imported
+from offramp.backends.tvm.tail.untyped import ir, relax
 
 _MARK = re.compile(r"^n(\d+)_")
 
@@ -24,8 +25,6 @@ class Fused:
 
 def fuse(imported: Imported) -> Fused:
     """Legalise, fold constants and fuse producers into consumers."""
-    from tvm import relax
-
     module = relax.transform.LegalizeOps()(imported.module)
     module, node_of = _one_function_per_call(module, imported.node_names)
     for transform in (
@@ -48,7 +47,6 @@ def fuse(imported: Imported) -> Fused:
 
 def _one_function_per_call(module: Any, names: tuple[str, ...]) -> tuple[Any, dict[str, str]]:
     """Give every `call_tir` a PrimFunc of its own, so that its name tells the ONNX node."""
-    from tvm import relax
     from tvm.relax.expr_functor import PyExprMutator, mutator
 
     owners = iter(_owners(module["main"], names))
@@ -56,17 +54,17 @@ def _one_function_per_call(module: Any, names: tuple[str, ...]) -> tuple[Any, di
 
     @mutator
     class Separate(PyExprMutator):  # type: ignore[misc]  # tvm ships no types
-        def visit_call_(self, call: Any) -> Any:
-            if not is_call_tir(call):
-                return call
-            original = module[call.args[0]]
+        def visit_call_(self, op: Any) -> Any:
+            if not is_call_tir(op):
+                return op
+            original = module[op.args[0]]
             function = self.builder_.add_func(
-                original.with_attr("separated", len(node_of)), call.args[0].name_hint
+                original.with_attr("separated", len(node_of)), op.args[0].name_hint
             )
             node_of[function.name_hint] = next(owners)
-            return relax.Call(call.op, [function, *call.args[1:]], call.attrs, call.ty_args)
+            return relax.Call(op.op, [function, *op.args[1:]], op.attrs, op.ty_args)
 
-    separate = Separate(module)
+    separate: Any = Separate(module)
     separate.builder_.update_func(
         module.get_global_var("main"), separate.visit_expr(module["main"])
     )
@@ -75,8 +73,6 @@ def _one_function_per_call(module: Any, names: tuple[str, ...]) -> tuple[Any, di
 
 def is_call_tir(value: Any) -> bool:
     """Whether a Relax expression calls a PrimFunc that writes into fresh outputs."""
-    from tvm import ir, relax
-
     return isinstance(value, relax.Call) and value.op == ir.Op.get("relax.call_tir")
 
 
@@ -95,8 +91,6 @@ def _owners(main: Any, names: tuple[str, ...]) -> list[str]:
 
 def _groups(module: Any, node_of: dict[str, str]) -> dict[str, tuple[str, ...]]:
     """The ONNX nodes of every function that FuseOps made."""
-    from tvm import relax
-
     groups: dict[str, tuple[str, ...]] = {}
     for variable, function in module.functions.items():
         if isinstance(function, relax.Function) and variable.name_hint != "main":

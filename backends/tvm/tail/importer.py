@@ -14,6 +14,7 @@ from offramp.backends.tvm.tail.nodes import NodeImporter, expression
 from offramp.backends.tvm.tail.refusal import RefusalError, node_name, refusal
 from offramp.backends.tvm.tail.scope import Scope
 from offramp.backends.tvm.tail.types import type_of_value
+from offramp.backends.tvm.tail.untyped import relax
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,6 @@ def import_graph(graph: ir.Graph) -> Imported:
     Raises:
         UnsupportedError: a node has no lowering; names the operator, the node and the reason.
     """
-    from tvm import relax
-
     nodes = list(graph)
     builder = relax.BlockBuilder()
     scope = Scope({}, dict(graph.opset_imports))
@@ -55,8 +54,6 @@ def import_graph(graph: ir.Graph) -> Imported:
 
 
 def _bind_parameters(graph: ir.Graph, scope: Scope) -> list[Any]:
-    from tvm import relax
-
     parameters: list[Any] = []
     for position, value in enumerate(graph.inputs):
         try:

@@ -31,6 +31,8 @@ from offramp.backends.tvm.tail.operators import BY_FUNCTION_BODY, LOWERINGS, Ope
 from offramp.backends.tvm.tail.refusal import OwnRefusalError, RefusalError, reason_of
 from offramp.backends.tvm.tail.scope import Attributes, Scope, resolved
 from offramp.backends.tvm.tail.types import TensorType, constant, numpy_dtype, type_of_expression
+from offramp.backends.tvm.tail.untyped import ir as tvm_ir
+from offramp.backends.tvm.tail.untyped import relax
 
 Declared = tuple[TensorType | None, ...]
 
@@ -124,9 +126,6 @@ class NodeImporter:
 
     def results(self, result: Any) -> list[Any]:
         """What a converter returned, taken apart into one entry for each output."""
-        from tvm import relax
-        from tvm.ir import GenericConst
-
         match result:
             case np.ndarray() | None:
                 return [result]
@@ -136,14 +135,12 @@ class NodeImporter:
                 return [r for one in result.fields for r in self.results(one)]
             case relax.ShapeExpr():
                 return [_shape_constant(result)]
-            case GenericConst():
+            case tvm_ir.GenericConst():
                 return [result.value.numpy()]
             case _:
                 return self._unpacked(self._builder.emit(result))
 
     def _unpacked(self, variable: Any) -> list[Any]:
-        from tvm import relax
-
         if not isinstance(variable.ty, relax.TupleType):
             return [variable]
         fields = range(len(variable.ty.fields))
@@ -233,7 +230,9 @@ class NodeImporter:
 def _tvm_converters() -> dict[str, Any]:
     from tvm.relax.frontend.onnx import onnx_frontend
 
-    return onnx_frontend._get_convert_map()
+    frontend: Any = onnx_frontend
+    converters: dict[str, Any] = frontend._get_convert_map()
+    return converters
 
 
 def _check_types(results: Sequence[Any], declared: Declared) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import onnx_ir as ir
@@ -47,7 +47,7 @@ def one_line(text: str, limit: int = 240) -> str:
 
 
 @contextmanager
-def lowering_of(graph: ir.Graph) -> Iterator[None]:
+def lowering_of(graph: ir.Graph) -> Generator[None]:
     """Turn whatever TVM raises for this graph into the user's error.
 
     Raises:

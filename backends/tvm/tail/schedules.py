@@ -10,11 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import tvm_ffi
-from tvm import ir, s_tir, te, tirx
-
 from offramp.backends.tvm.tail.refusal import RefusalError
 from offramp.backends.tvm.tail.types import TensorType
+from offramp.backends.tvm.tail.untyped import ffi, ir, s_tir, te, tirx
 from offramp.compiler.targets import Target
 
 _SPATIAL, _REDUCTION = tirx.IterVar.DataPar, tirx.IterVar.CommReduce
@@ -56,7 +54,7 @@ def _serial(function: Any) -> Any:
             return loop
         return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)
 
-    return function.with_body(tvm_ffi.structural_map(function.body, (tirx.For, serial)))
+    return function.with_body(ffi.structural_map(function.body, (tirx.For, serial)))
 
 
 def copy_function(kind: TensorType) -> Any:
@@ -195,19 +193,19 @@ def _contiguous_or_independent(load: Any, variable: Any) -> bool:
 
 def _loads(body: Any) -> list[Any]:
     found: list[Any] = []
-    tvm_ffi.structural_walk(body, (ir.TensorLoad, found.append))
+    ffi.structural_walk(body, (ir.TensorLoad, found.append))
     return found
 
 
 def _calls(body: Any) -> list[Any]:
     found: list[Any] = []
-    tvm_ffi.structural_walk(body, (ir.Call, found.append))
+    ffi.structural_walk(body, (ir.Call, found.append))
     return found
 
 
 def _mentions(expression: Any, variable: Any) -> bool:
     found: list[Any] = []
-    tvm_ffi.structural_walk(expression, (ir.Var, found.append))
+    ffi.structural_walk(expression, (ir.Var, found.append))
     return any(v.same_as(variable) for v in found)
 
 

@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 
 from offramp.backends.tvm.tail.refusal import RefusalError
+from offramp.backends.tvm.tail.untyped import relax, runtime
 
 ELEMENT_TYPES = frozenset(
     (
@@ -92,6 +93,4 @@ def numpy_dtype(name: str) -> np.dtype[np.generic]:
 
 def constant(data: npt.NDArray[Any]) -> Any:
     """A Relax constant; given an array alone, Relax would narrow 64-bit types."""
-    from tvm import relax, runtime
-
     return relax.const(runtime.tensor(np.ascontiguousarray(data).reshape(data.shape)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy.typing as npt
 import onnx_ir as ir
 
 from offramp.backends.tvm.tail.call import Operand, TailCall
@@ -12,6 +13,8 @@ from offramp.backends.tvm.tail.fusion import Fused, is_call_tir
 from offramp.backends.tvm.tail.refusal import RefusalError
 from offramp.backends.tvm.tail.schedules import copy_function, schedule
 from offramp.backends.tvm.tail.types import TensorType, type_of_expression, type_of_value
+from offramp.backends.tvm.tail.untyped import ir as tvm_ir
+from offramp.backends.tvm.tail.untyped import relax
 from offramp.compiler.targets import Target
 
 
@@ -61,20 +64,23 @@ class _Walker:
                 self._names.setdefault(key, str(value.name))
 
     def _bind(self, variable: Any, value: Any) -> Operand | tuple[str, ...]:
-        from tvm import ir as tvm_ir
-        from tvm import relax
-
         if is_call_tir(value):
             return self._call(variable, value)
         if _is_projection(value):
-            return self._operands[value.tuple_value][value.index]
+            return self._projected(value)
         if isinstance(value, relax.Call) and value.op == tvm_ir.Op.get("relax.reshape"):
             return self._view(variable, value.args[0])
         if isinstance(value, relax.Var):
             return self._operands[value]
         if _is_constant(value):
-            return value.value.numpy()
+            return _contents(value)
         raise RefusalError(f"TVM lowers it to {str(value).splitlines()[0]}, which is no kernel")
+
+    def _projected(self, value: Any) -> Operand:
+        several = self._operands[value.tuple_value]
+        if not isinstance(several, tuple):
+            raise RefusalError("TVM takes apart what is no tuple")
+        return several[value.index]
 
     def _call(self, variable: Any, value: Any) -> str | tuple[str, ...]:
         name = value.args[0].name_hint
@@ -127,7 +133,7 @@ class _Walker:
 
     def _operand(self, expression: Any) -> Operand:
         if _is_constant(expression):
-            return expression.value.numpy()
+            return _contents(expression)
         operand = self._operands[expression]
         if isinstance(operand, tuple):
             raise RefusalError("TVM passes a tuple between kernels")
@@ -147,21 +153,20 @@ class _Typed:
 
 def _root(bindings: Sequence[Any], variable: Any) -> Any:
     """The variable that holds the answer's tuple, through plain renamings."""
-    from tvm import relax
-
     sources = {b.var: b.value for b in bindings if isinstance(b.value, relax.Var)}
     while variable in sources:
         variable = sources[variable]
     return variable
 
 
-def _is_projection(value: Any) -> bool:
-    from tvm import relax
+def _contents(constant: Any) -> npt.NDArray[Any]:
+    data: npt.NDArray[Any] = constant.value.numpy()
+    return data
 
+
+def _is_projection(value: Any) -> bool:
     return isinstance(value, relax.TupleGetItem)
 
 
 def _is_constant(value: Any) -> bool:
-    from tvm.ir import GenericConst
-
-    return isinstance(value, GenericConst)
+    return isinstance(value, tvm_ir.GenericConst)

@@ -10,12 +10,11 @@ import onnx_ir as ir
 
 from offramp.backends.tvm.tail.operators.context import OperatorCall
 from offramp.backends.tvm.tail.types import numpy_dtype
+from offramp.backends.tvm.tail.untyped import relax, te, tirx
 
 
 def elementwise(call: OperatorCall, function: Callable[..., Any]) -> Any:
     """`function` of the elements of all operands, broadcast against each other."""
-    from tvm import relax, te
-
     count = len(call.operands)
     shape = np.broadcast_shapes(*(call.type_of(i).shape for i in range(count)))
     operands = [call.expression(i) for i in range(count)]
@@ -29,8 +28,6 @@ def elementwise(call: OperatorCall, function: Callable[..., Any]) -> Any:
 
 def bit_cast(call: OperatorCall) -> Any:
     """BitCast: the same bits under another type of the same width."""
-    from tvm import tirx
-
     wanted = str(ir.DataType(call.attribute("to", 1)).numpy())
     if "bool" in (wanted, call.type_of(0).dtype):
         return elementwise(call, lambda x: x.astype(wanted))
@@ -39,8 +36,6 @@ def bit_cast(call: OperatorCall) -> Any:
 
 def bit_shift(call: OperatorCall) -> Any:
     """BitShift; by the width or more (or by a negative amount) only copies of the sign are left."""
-    from tvm import tirx
-
     dtype = call.type_of(0).dtype
     width = numpy_dtype(dtype).itemsize * 8
     signed = dtype.startswith("int")
@@ -60,15 +55,13 @@ def bit_shift(call: OperatorCall) -> Any:
 
 def is_inf(call: OperatorCall) -> Any:
     """IsInf with `detect_positive` and `detect_negative`."""
-    from tvm import tirx
-
     kind = call.type_of(0)
     bounds = [np.inf] * call.attribute("detect_positive", 1)
     bounds += [-np.inf] * call.attribute("detect_negative", 1)
     if not bounds:
         return np.zeros(kind.shape, np.bool_)
-    hit = lambda x, bound: x.equal(tirx.const(bound, kind.dtype))  # noqa: E731
-    return elementwise(call, lambda x: tirx.any(*(hit(x, b) for b in bounds)))
+    limits = [tirx.const(bound, kind.dtype) for bound in bounds]
+    return elementwise(call, lambda x: tirx.any(*(x.equal(limit) for limit in limits)))
 
 
 def modulo(call: OperatorCall) -> Any:
@@ -76,8 +69,6 @@ def modulo(call: OperatorCall) -> Any:
 
     Computed in float64, which is exact for quotients below 2^29.
     """
-    from tvm import tirx
-
     dtype = call.type_of(0).dtype
     if "float" not in dtype:
         return None
@@ -96,8 +87,6 @@ def modulo(call: OperatorCall) -> Any:
 
 def power(call: OperatorCall) -> Any:
     """Pow of mixed types: the result has the type of the base."""
-    from tvm import tirx
-
     dtype, exponent = call.type_of(0).dtype, call.type_of(1).dtype
     if dtype == exponent and "float" in dtype:
         return None
@@ -108,8 +97,6 @@ def power(call: OperatorCall) -> Any:
 
 def mish(call: OperatorCall) -> Any:
     """Mish, x * tanh(softplus(x)), without overflow: with e = exp(-|x|), one quotient."""
-    from tvm import tirx
-
     dtype = call.type_of(0).dtype
     wide = "float64" if dtype == "float64" else "float32"
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from offramp.backends.tvm.tail.operators.context import OperatorCall, replace_at
 from offramp.backends.tvm.tail.refusal import RefusalError
+from offramp.backends.tvm.tail.untyped import te
 
 _LARGEST_DETERMINANT = 4
 
@@ -18,8 +19,6 @@ def dft(call: OperatorCall) -> Any:
 
     Summed in float64: the terms cancel.
     """
-    from tvm import te
-
     kind = call.type_of(0)
     axis = _dft_axis(call) % len(kind.shape)
     samples, parts = kind.shape[axis], kind.shape[-1]
@@ -48,8 +47,6 @@ def dft(call: OperatorCall) -> Any:
 
 def stft(call: OperatorCall) -> Any:
     """STFT: windowed frames times the transform's constant coefficients."""
-    from tvm import te
-
     kind = call.type_of(0)
     step = int(call.constant(1, "frame_step").reshape(()))
     length = (
@@ -57,7 +54,9 @@ def stft(call: OperatorCall) -> Any:
         if call.operand(3) is None
         else int(call.constant(3, "frame_length").reshape(()))
     )
-    window = np.ones(length) if call.operand(2) is None else call.constant(2, "window")
+    window = (
+        np.ones(length) if call.operand(2) is None else call.constant(2, "window").astype(float)
+    )
     onesided = bool(call.attribute("onesided", 1))
     parts = kind.shape[2] if len(kind.shape) == 3 else 1
     weights = _coefficients(length, parts, length, False, onesided) * window[:, None]
@@ -84,8 +83,6 @@ def determinant(call: OperatorCall) -> Any:
     Raises:
         RefusalError: the matrices are larger than 4x4.
     """
-    from tvm import te
-
     kind = call.type_of(0)
     extent = kind.shape[-1]
     if extent > _LARGEST_DETERMINANT:

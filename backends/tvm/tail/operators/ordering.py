@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from offramp.backends.tvm.tail.operators.context import OperatorCall, replace_at
+from offramp.backends.tvm.tail.untyped import relax, te, tirx
 
 
 def top_k(call: OperatorCall) -> Any:
@@ -13,8 +14,6 @@ def top_k(call: OperatorCall) -> Any:
     Quadratic in the extent, but without branches, sorting or scratch that depends on data. Equal
     elements keep their order, as ONNX asks for.
     """
-    from tvm import relax, te, tirx
-
     data, kind = call.expression(0), call.type_of(0)
     axis = call.attribute("axis", -1) % len(kind.shape)
     count = int(call.constant(1, "K").reshape(()))
@@ -57,8 +56,6 @@ def cumulative_product(call: OperatorCall) -> Any:
 
 def _scan(call: OperatorCall, product: bool) -> Any:
     """Each output reduces the inputs that come before it."""
-    from tvm import te, tirx
-
     kind = call.type_of(0)
     axis = int(call.constant(1, "axis").reshape(())) % len(kind.shape)
     exclusive, backward = call.attribute("exclusive", 0), call.attribute("reverse", 0)
@@ -81,8 +78,6 @@ def _scan(call: OperatorCall, product: bool) -> Any:
 
 def reverse_sequence(call: OperatorCall) -> Any:
     """ReverseSequence: the first `sequence_lens[b]` steps of each sample in reverse."""
-    from tvm import te, tirx
-
     kind = call.type_of(0)
     batch, time = call.attribute("batch_axis", 1), call.attribute("time_axis", 0)
 

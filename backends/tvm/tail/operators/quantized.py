@@ -89,21 +89,21 @@ def _per_filter(call: OperatorCall, first: bool) -> str:
 def quantize(call: OperatorCall) -> str | None:
     """QuantizeLinear in blocks, or to types that TVM cannot quantise to."""
     stored = call.stored_dtypes[0] if call.stored_dtypes else None
-    limits = _LIMITS.get(stored or "")
-    if limits is None and not call.attribute("block_size", 0) and not _is_small_float(stored):
+    small_integer = stored in ("int2", "int4", "uint2", "uint4")
+    if not (small_integer or _is_small_float(stored) or call.attribute("block_size", 0)):
         return None
-    rounded = "real = Add (scaled, zero_real)" if call.operand(2) is not None else _COPY
-    if limits is None and not _is_small_float(stored):
-        declared = call.declared(0)
-        limits = _LIMITS[declared.dtype if declared is not None else "uint8"]
-    steps = _ROUND.format(low=float(limits[0]), high=float(limits[1])) if limits else rounded
-    if limits and call.operand(2) is None:
-        steps = steps.replace("Add (whole, zero_real)", "Identity (whole)")
+    has_zero = call.operand(2) is not None
+    if _is_small_float(stored):
+        steps = "real = Add (scaled, zero_real)" if has_zero else "real = Identity (scaled)"
+    else:
+        low, high = _LIMITS[stored or "uint8"]
+        moved = "Add (whole, zero_real)" if has_zero else "Identity (whole)"
+        steps = _ROUND.format(moved=moved, low=float(low), high=float(high))
     code = _element_code(call)
     return f"""
     QuantizeLinear (x, scale, zero) => (y) {{
         {_spread("scale", call, 1)}
-        {_spread("zero", call, 2) if call.operand(2) is not None else ""}
+        {_spread("zero", call, 2) if has_zero else ""}
         wide = Cast <to = 1> (x)
         scaled = Div (wide, scale_real)
         {steps}
@@ -137,10 +137,9 @@ _LIMITS = {
     "int16": (-32768, 32767),
     "uint16": (0, 65535),
 }
-_COPY = "real = Identity (scaled)"
 _ROUND = """
         whole = Round (scaled)
-        moved = Add (whole, zero_real)
+        moved = {moved}
         low = Constant <value_float = {low}> ()
         high = Constant <value_float = {high}> ()
         real = Clip (moved, low, high)"""

@@ -15,6 +15,7 @@ import numpy as np
 
 from offramp.backends.tvm.tail.operators.context import OperatorCall
 from offramp.backends.tvm.tail.refusal import RefusalError
+from offramp.backends.tvm.tail.untyped import relax
 
 MAX_STEPS = 256
 """Longer sequences are refused: the code grows with each step."""
@@ -48,8 +49,6 @@ class Recurrence:
     """Lowers one node; `emit` names every intermediate value once."""
 
     def __init__(self, call: OperatorCall, gates: int, states: int) -> None:
-        from tvm import relax
-
         self.op = relax.op
         self.call = call
         self.gates = gates

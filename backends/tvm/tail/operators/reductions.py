@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from offramp.backends.tvm.tail.operators.context import OperatorCall
-from offramp.backends.tvm.tail.types import numpy_dtype
+from offramp.backends.tvm.tail.untyped import te, tirx
 
 
 def reduce_max(call: OperatorCall) -> Any:
@@ -43,8 +43,6 @@ def _axes(call: OperatorCall, rank: int) -> list[int]:
 
 
 def _reduce(x: Any, axes: list[int], keepdims: bool, largest: bool) -> Any:
-    from tvm import te, tirx
-
     shape = [int(extent) for extent in x.shape]
     neutral = _neutral(str(x.dtype), largest)
     reducer = te.comm_reducer(
@@ -67,5 +65,5 @@ def _reduce(x: Any, axes: list[int], keepdims: bool, largest: bool) -> Any:
 def _neutral(dtype: str, largest: bool) -> float:
     if "float" in dtype:
         return -np.inf if largest else np.inf
-    bounds = np.iinfo(numpy_dtype(dtype))
+    bounds = np.iinfo(dtype)
     return int(bounds.min if largest else bounds.max)

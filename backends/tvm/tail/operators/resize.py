@@ -7,6 +7,7 @@ transformation, kernel, antialiasing or border rule.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from offramp.backends.tvm.tail.operators.context import OperatorCall, replace_at
 from offramp.backends.tvm.tail.refusal import RefusalError
+from offramp.backends.tvm.tail.untyped import te, tirx
 
 Floats = npt.NDArray[np.float64]
 
@@ -117,7 +119,7 @@ def _taps(call: OperatorCall, axis: Axis) -> Taps:
     return Taps(np.clip(indices, 0, axis.before - 1), weights, outside)
 
 
-_NEAREST = {
+_NEAREST: dict[str, Callable[[Floats], Floats]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
     "round_prefer_ceil": lambda x: np.floor(x + 0.5),
     "floor": np.floor,
@@ -159,8 +161,6 @@ def _coordinates(mode: str, axis: Axis) -> Floats:
 
 
 def _apply(call: OperatorCall, data: Any, axis: Axis, taps: Taps) -> Any:
-    from tvm import te
-
     wide = "float64" if call.type_of(0).dtype == "float64" else "float32"
     count = taps.indices.shape[1]
 
@@ -185,8 +185,6 @@ def _extrapolated(
     call: OperatorCall, data: Any, outside: list[tuple[int, npt.NDArray[np.bool_]]]
 ) -> Any:
     """Outputs whose source lies outside on any axis take the extrapolation value."""
-    from tvm import te, tirx
-
     value = float(call.attribute("extrapolation_value", 0.0))
     masks = [call.constant_expression(mask, "bool") for _, mask in outside]
 

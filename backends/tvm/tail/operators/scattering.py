@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from offramp.backends.tvm.tail.operators.context import OperatorCall, replace_at
+from offramp.backends.tvm.tail.untyped import te, tirx
 
 
 def one_hot(call: OperatorCall) -> Any:
     """OneHot; negative indices count from the end, others outside hit nothing."""
-    from tvm import te, tirx
-
     shape = call.type_of(0).shape
     depth = int(call.constant(1, "depth").reshape(()))
     axis = call.attribute("axis", -1) % (len(shape) + 1)
@@ -30,8 +29,6 @@ def one_hot(call: OperatorCall) -> Any:
 
 def tensor_scatter(call: OperatorCall) -> Any:
     """TensorScatter: each sample's update replaces a run of its cache, which may wrap around."""
-    from tvm import te, tirx
-
     kind = call.type_of(0)
     axis = call.attribute("axis", -2) % len(kind.shape)
     length, update_length = kind.shape[axis], call.type_of(1).shape[axis]

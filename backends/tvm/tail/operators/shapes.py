@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from offramp.backends.tvm.tail.operators.context import OperatorCall
+from offramp.backends.tvm.tail.untyped import relax, te
 
 
 def shape(call: OperatorCall) -> Any:
@@ -23,8 +24,6 @@ def size(call: OperatorCall) -> Any:
 
 def view(call: OperatorCall) -> Any:
     """Reshape, Squeeze, Unsqueeze: the declared shape says all."""
-    from tvm import relax
-
     declared = call.declared(0)
     return None if declared is None else relax.op.reshape(call.expression(0), declared.shape)
 
@@ -34,13 +33,12 @@ def eye_like(call: OperatorCall) -> Any:
     kind = call.type_of(0)
     code = call.attribute("dtype", None)
     dtype = kind.dtype if code is None else ir.DataType(code).numpy()
-    return np.eye(*kind.shape, k=call.attribute("k", 0)).astype(dtype)
+    rows, columns = kind.shape
+    return np.eye(rows, columns, call.attribute("k", 0)).astype(dtype)
 
 
 def range_(call: OperatorCall) -> Any:
     """Range with limits known only when it runs, of declared length."""
-    from tvm import te
-
     declared = call.declared(0)
     if declared is None:
         return None
@@ -54,8 +52,6 @@ def range_(call: OperatorCall) -> Any:
 
 def concat(call: OperatorCall) -> Any:
     """Concat, of the operands that have elements."""
-    from tvm import relax
-
     filled = [i for i in range(len(call.operands)) if call.type_of(i).elements]
     if not filled:
         return None
@@ -67,8 +63,6 @@ def concat(call: OperatorCall) -> Any:
 
 def split(call: OperatorCall) -> Any:
     """Split into slices."""
-    from tvm import relax
-
     kind, count = call.type_of(0), len(call.outputs)
     axis = call.attribute("axis", 0) % len(kind.shape)
     extent = kind.shape[axis]

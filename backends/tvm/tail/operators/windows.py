@@ -8,6 +8,7 @@ from typing import Any
 
 from offramp.backends.tvm.tail.operators.context import OperatorCall
 from offramp.backends.tvm.tail.refusal import RefusalError
+from offramp.backends.tvm.tail.untyped import te, tirx
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,6 @@ def max_pool(call: OperatorCall) -> Any:
     """MaxPool that also gives the flat index of each maximum, the first of equal ones."""
     if len(call.outputs) < 2:
         return None
-    from tvm import te, tirx
-
     kind, declared = call.type_of(0), call.declared(0)
     if declared is None:
         raise RefusalError("with indices it is not supported inside functions")
@@ -59,8 +58,6 @@ def max_pool(call: OperatorCall) -> Any:
 
 def col_to_im(call: OperatorCall) -> Any:
     """Col2Im: every pixel sums the columns of the windows that cover it."""
-    from tvm import te, tirx
-
     kind = call.type_of(0)
     image = [int(extent) for extent in call.constant(1, "image_shape")]
     window = _window(call, [int(extent) for extent in call.constant(2, "block_shape")])
@@ -93,8 +90,6 @@ def col_to_im(call: OperatorCall) -> Any:
 
 def deform_conv(call: OperatorCall) -> Any:
     """DeformConv in two dimensions: taps moved by offsets, read by bilinear interpolation."""
-    from tvm import te, tirx
-
     kind, weights = call.type_of(0), call.type_of(1).shape
     if len(kind.shape) != 4:
         raise RefusalError("only two spatial dimensions are supported")
@@ -167,8 +162,6 @@ def _source(window: Window, axis: int, place: Any, tap: Any) -> Any:
 
 
 def _inside(position: Any, extent: int) -> Any:
-    from tvm import tirx
-
     return tirx.all(position >= 0, position < extent)
 
 

@@ -1,0 +1,21 @@
+"""TVM's modules without their annotations, which are stricter than what the functions accept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm.ir
+import tvm.relax
+import tvm.runtime
+import tvm.s_tir
+import tvm.te
+import tvm.tirx
+import tvm_ffi
+
+ir: Any = tvm.ir
+relax: Any = tvm.relax
+runtime: Any = tvm.runtime
+s_tir: Any = tvm.s_tir
+te: Any = tvm.te
+tirx: Any = tvm.tirx
+ffi: Any = tvm_ffi
