@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import thread_time_ns
 from typing import Any
@@ -266,7 +267,7 @@ def timed(work: Callable[[], object]) -> float:
 
 def weighted(work: Callable[[int], object]) -> float:
     """Expected ns per sample over the static networks."""
-    return sum(share * timed(lambda k=k: work(k)) for k, share in enumerate(SHARES))
+    return sum(share * timed(partial(work, k)) for k, share in enumerate(SHARES))
 
 
 def compete(contest: Contest, rounds: int) -> list[Row]:

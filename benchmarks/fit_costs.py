@@ -32,6 +32,7 @@ from offramp.compiler.frontends.torch import from_torch
 from offramp.compiler.ir import Program
 from offramp.cost_models.features import Features, features
 from offramp.passes.memory import plan_memory
+from offramp.passes.simplify import simplify
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("OFFRAMP_SHARED", ROOT.parent / "shared"))
@@ -100,8 +101,8 @@ def heads() -> Iterator[Program]:
 def networks() -> Iterator[Program]:
     """Everything that is measured."""
     for model in MODELS:
-        yield from_onnx(SHARED / "models" / f"{model}_float.onnx")
-    yield from heads()
+        yield simplify()(from_onnx(SHARED / "models" / f"{model}_float.onnx"))
+    yield from (simplify()(head) for head in heads())
 
 
 def measure(program: Program, target: str) -> list[Sample]:
