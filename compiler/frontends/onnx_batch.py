@@ -46,7 +46,8 @@ def set_batch_to_one(model: ir.Model, batched: bool | None = None) -> Batch:
             "a batched model needs a leading batch axis on every input, and one is scalar"
         )
     for value, shape in zip(inputs, shapes, strict=True):
-        value.shape = ir.Shape(_static(value, [1, *shape[1:]] if batched else shape))
+        dims = _static(value, [1, *shape[1:]], 1) if batched else _static(value, shape, 0)
+        value.shape = ir.Shape(dims)
         require_size(f"input {value.name!r}", value)
     was = next(iter(leading)) if shared else None
     changed = batched and was != 1
@@ -64,7 +65,12 @@ def _dims(value: ir.Value) -> list[int | str | None]:
     return [dim if isinstance(dim, int) else dim.value for dim in value.shape]
 
 
-def _static(value: ir.Value, shape: list[int | str | None]) -> list[int]:
+def _static(value: ir.Value, shape: list[int | str | None], least: int) -> list[int]:
+    """The shape, which has no dimension below `least`.
+
+    An input without elements is of use where only its type or shape is read (CastLike, axes); a
+    sample without elements is not.
+    """
     static: list[int] = []
     for axis, dim in enumerate(shape):
         if not isinstance(dim, int):
@@ -73,7 +79,7 @@ def _static(value: ir.Value, shape: list[int | str | None]) -> list[int]:
                 f"{shape}): only the leading batch axis may be free; export the model with a fixed "
                 "size there"
             )
-        if dim < 1:
+        if dim < least:
             raise UserError(f"input {value.name!r} has shape {shape}: there is nothing to compute")
         static.append(dim)
     return static
