@@ -49,6 +49,7 @@ class GraphModule(nn.Module):
         self.graph = graph
         self.batched = batched
         self._steps = [(operator_of(node), node) for node in graph]
+        self._expiring = _last_reads(graph)
         self._values = {value.name: value for value in graph.inputs}
         self._values |= {value.name: value for node in graph for value in node.outputs}
         self.weight_names: list[str] = []
@@ -109,6 +110,7 @@ class GraphModule(nn.Module):
     def _run(
         self, inputs: Sequence[Tensor], wanted: Sequence[ir.Value], weights: Mapping[str, Tensor]
     ) -> tuple[Tensor, ...]:
+        kept = set(wanted)
         state: dict[ir.Value | None, Tensor | None] = {None: None}
         state |= {value: weights[name] for name, value in self.graph.initializers.items()}
         state |= dict(zip(self.graph.inputs, inputs, strict=True))
@@ -116,6 +118,9 @@ class GraphModule(nn.Module):
             results = operator(node, *(state[value] for value in node.inputs))
             outputs = results if isinstance(results, tuple) else (results,)
             state |= dict(zip(node.outputs, outputs, strict=False))
+            for value in self._expiring[node]:
+                if value not in kept:
+                    state.pop(value, None)
         return tuple(result for value in wanted if (result := state[value]) is not None)
 
     def _check(self, inputs: Sequence[Tensor], taps: Sequence[str]) -> None:
@@ -134,6 +139,17 @@ class GraphModule(nn.Module):
         missing = [tap for tap in taps if tap not in self._values]
         if missing:
             raise UserError(f"no values named {missing} in the graph")
+
+
+def _last_reads(graph: ir.Graph) -> dict[ir.Node, set[ir.Value]]:
+    """The values that nothing reads after each node, so that they need no memory any more."""
+    expiring: dict[ir.Node, set[ir.Value]] = {}
+    read_later: set[ir.Value] = set()
+    for node in reversed(graph):
+        touched = {value for value in (*node.inputs, *node.outputs) if value is not None}
+        expiring[node] = touched - read_later
+        read_later |= touched
+    return expiring
 
 
 def _is_learned(value: ir.Value, data: Tensor) -> bool:
