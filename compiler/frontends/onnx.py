@@ -182,7 +182,10 @@ def _forget_initializer_inputs(graph: Any) -> None:
 
 def _to_ir(proto: Any) -> ir.Model:
     """Constants are initializers, names are unique."""
-    model = ir.serde.deserialize_model(proto)
+    try:
+        model = ir.serde.deserialize_model(proto)
+    except ir.serde.SerdeError as error:
+        raise UserError(f"the model is not valid ONNX: {error.__cause__ or error}") from error
     version = checks.opset(proto)
     model.graph.opset_imports.clear()
     model.graph.opset_imports[""] = version

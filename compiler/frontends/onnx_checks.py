@@ -86,6 +86,7 @@ def check_graph(graph: Any, version: int, outer: frozenset[str] = frozenset()) -
         UserError: duplicated or undefined names, or a cycle.
         UnsupportedError: an operator outside the standard ONNX set, with its node.
     """
+    _require_text(graph)
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value.name for value in graph.input]
     made = [name for node in graph.node for name in node.output if name]
@@ -141,7 +142,7 @@ def check_schema(model: Any) -> None:
         tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"the model is not valid ONNX: {reason}") from error
     finally:
@@ -153,6 +154,17 @@ def subgraphs(node: Any) -> list[Any]:
     """GraphProtos among the attributes of a node."""
     single = [a.g for a in node.attribute if a.HasField("g")]
     return single + [g for a in node.attribute for g in a.graphs]
+
+
+def _require_text(graph: Any) -> None:
+    """Refuse names that are no text: protobuf gives bytes for what is not UTF-8."""
+    named = (*graph.input, *graph.output, *graph.initializer, *graph.node)
+    words = [graph.name, *(item.name for item in named)]
+    for node in graph.node:
+        words += [node.op_type, node.domain, *node.input, *node.output]
+    for word in words:
+        if not isinstance(word, str):
+            raise UserError(f"the name {word!r} is no UTF-8 text: the file is damaged")
 
 
 def _no_duplicates(names: Iterable[str], what: str) -> None:

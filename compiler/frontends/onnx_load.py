@@ -15,6 +15,8 @@ import onnx_ir as ir
 from offramp.compiler.errors import UserError
 from offramp.compiler.ir.inference import MAX_BYTES
 
+MAX_MODEL_BYTES = (1 << 31) - 1
+"""Protobuf's limit, which every tool that the model passes through has."""
 MAX_NESTING = 30
 """Levels of subgraphs; protobuf itself stops at 31 in a file."""
 
@@ -48,8 +50,9 @@ def load(source: Any, name: str | None) -> tuple[Any, str]:
             f"cannot read a model from {type(source).__name__}: expected a path, bytes or a "
             "ModelProto"
         )
-    for tensor in tensors(model.graph, model.functions):
-        _check_declared(tensor)
+    found = list(tensors(model.graph, model.functions))
+    _check_declared(found, label)
+    for tensor in found:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _embed(tensor, folder)
         _check_present(tensor)
@@ -136,11 +139,17 @@ def _declared_bytes(tensor: Any) -> int:
     return (_elements(tensor) * _element_bits(tensor) + 7) // 8
 
 
-def _check_declared(tensor: Any) -> None:
-    if (size := _declared_bytes(tensor)) > MAX_BYTES:
+def _check_declared(found: list[Any], label: str) -> None:
+    """Refuse tensors that are too large, alone or together, before anything is read for them."""
+    for tensor in found:
+        if (size := _declared_bytes(tensor)) > MAX_BYTES:
+            raise UserError(
+                f"tensor {tensor.name!r} declares {size / 2**30:.0f} GiB (shape "
+                f"{list(tensor.dims)}): at most {MAX_BYTES >> 30} GiB are accepted"
+            )
+    if sum(_declared_bytes(tensor) for tensor in found) > MAX_MODEL_BYTES:
         raise UserError(
-            f"tensor {tensor.name!r} declares {size / 2**30:.0f} GiB (shape {list(tensor.dims)}): "
-            f"at most {MAX_BYTES >> 30} GiB are accepted"
+            f"{label} holds 2 GiB of weights or more: one ONNX message cannot carry that"
         )
 
 

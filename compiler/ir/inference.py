@@ -47,7 +47,7 @@ def infer_node(node: ir.Node, opset_imports: dict[str, int]) -> None:
             {str(v.name): ir.to_proto(t) for v in inputs if (t := _small_constant(v))},
             opset_imports=imports,
         )
-    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+    except _failures() as error:
         shapes = ", ".join(f"{v.name}: {v.dtype} {list(v.shape or ())}" for v in inputs)
         raise UserError(
             f"{describe(node)} does not accept its inputs ({shapes}): {error}"
@@ -144,6 +144,14 @@ def _promised(
             f"{declared}: export it again with inferred shapes"
         )
     return declared
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What ONNX's inference raises, depending on where it fails."""
+    import onnx
+
+    inference, checker = onnx.shape_inference.InferenceError, onnx.checker.ValidationError
+    return (inference, checker, RuntimeError, ValueError)
 
 
 def _small_constant(value: ir.Value) -> ir.TensorProtocol | None:

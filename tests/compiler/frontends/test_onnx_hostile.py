@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from pathlib import Path
 
 import numpy as np
@@ -294,3 +296,32 @@ def test_node_attributes_that_are_not_valid() -> None:
     text = "m (float[1,2] x) => (float[1,2] y) { y = Relu<unknown=3>(x) }"
     with pytest.raises(UserError, match="not valid ONNX"):
         from_onnx(parse(text))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_bytes_never_crash(seed: int) -> None:
+    """A changed byte gives a readable model or a UserError, nothing else."""
+    branches = """m (float[1,4] x, bool c) => (float[1,4] y) <float[4] w = {1, 2, 3, 4}> {
+        y = If (c) < then_branch = t () => (float[1,4] a) { a = Mul(x, w) },
+                     else_branch = e () => (float[1,4] b) { b = Neg(x) } > }"""
+    intact = parse(branches).SerializeToString()
+    rng = random.Random(seed)  # noqa: S311 - test data, no secret
+    read = 0
+    for _ in range(150):
+        data = bytearray(intact)
+        data[rng.randrange(len(data))] = rng.randrange(256)
+        with contextlib.suppress(UserError):
+            from_onnx(bytes(data))
+            read += 1
+    assert 0 < read < 150
+
+
+def test_weights_beyond_what_one_message_carries() -> None:
+    model = dense()
+    for number in range(3):
+        tensor = model.graph.initializer.add(name=f"large{number}", data_type=TensorProto.INT8)
+        tensor.dims.append(1 << 30)
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="large.bin")
+    with pytest.raises(UserError, match="holds 2 GiB of weights or more"):
+        from_onnx(model)
