@@ -14,11 +14,10 @@ import onnx_ir as ir
 
 from offramp.compiler.errors import UserError
 from offramp.compiler.ir.inference import MAX_BYTES
+from offramp.compiler.ir.onnx_form import MAX_NESTING
 
 MAX_MODEL_BYTES = (1 << 31) - 1
 """Protobuf's limit, which every tool that the model passes through has."""
-MAX_NESTING = 30
-"""Levels of subgraphs; protobuf itself stops at 31 in a file."""
 
 
 def load(source: Any, name: str | None) -> tuple[Any, str]:

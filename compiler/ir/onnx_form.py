@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from offramp.compiler.ir.program import Annotations
+from offramp.compiler.ir.program import Annotations, Block
+from offramp.compiler.ir.terminators import Successor
 
 BLOCK = "offramp.block"
 ANNOTATIONS = "offramp.annotations"
@@ -46,6 +47,8 @@ BATCHED = "offramp.batched"
 EXIT_INDEX_OUTPUT = "exit_index"
 CONFIDENCE_OUTPUT = "confidence"
 
+MAX_NESTING = 30
+"""Protobuf readers stop at 100 nested messages, and each nested `If` takes three."""
 SHARED_BYTES = 1 << 20
 """A tensor above this size that several branches use stays in the outermost graph."""
 
@@ -59,6 +62,26 @@ def annotations_to_json(annotations: Annotations) -> str:
 def annotations_from_json(text: str) -> Annotations:
     """Read what `annotations_to_json` wrote."""
     return Annotations(**json.loads(text)) if text else Annotations()
+
+
+def marks(
+    block: Block, role: str | None = None, successors: tuple[Successor, ...] = ()
+) -> dict[str, str]:
+    """Metadata of a node of `block`, or of a node that writes part of its terminator.
+
+    Args:
+        block: the block that the node belongs to.
+        role: what the node writes; None for a node of the block itself.
+        successors: of the terminator, for the nodes that stand for it.
+    """
+    found = {BLOCK: block.name}
+    if facts := annotations_to_json(block.annotations):
+        found[ANNOTATIONS] = facts
+    if role:
+        found[ROLE] = role
+    if successors:
+        found[SUCCESSORS] = json.dumps([successor.block for successor in successors])
+    return found
 
 
 def strip(metadata: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx_ir as ir
 
 from offramp.compiler.ir.clone import clone_value
 from offramp.compiler.ir.names import fresh
+from offramp.compiler.ir.program import Program
 
 
 class Scope:
@@ -93,3 +95,12 @@ class Scope:
         value.name = fresh(value.name or "constant", self._names)
         self._names.add(value.name)
         return value
+
+
+def tensors_of_several_blocks(program: Program, above: int) -> set[int]:
+    """Identities of the tensors of more than `above` bytes that more than one block uses."""
+    users: Counter[int] = Counter()
+    for block in program.blocks.values():
+        tensors = [value.const_value for value in block.graph.initializers.values()]
+        users.update({id(t) for t in tensors if t is not None and t.nbytes > above})
+    return {tensor for tensor, count in users.items() if count > 1}

@@ -18,7 +18,7 @@ from offramp.compiler.ir import onnx_form as form
 from offramp.compiler.ir.cfg import joins
 from offramp.compiler.ir.clone import clone_nodes, clone_value
 from offramp.compiler.ir.names import make_names_unique
-from offramp.compiler.ir.onnx_scope import Scope
+from offramp.compiler.ir.onnx_scope import Scope, tensors_of_several_blocks
 from offramp.compiler.ir.program import Block, Program
 from offramp.compiler.ir.terminators import (
     Branch,
@@ -31,8 +31,6 @@ from offramp.compiler.ir.terminators import (
 
 IR_VERSION = 13
 """The newest file version that onnxruntime 1.31 reads."""
-MAX_NESTING = 30
-"""Protobuf readers stop at 100 nested messages, and each nested `If` takes three."""
 
 
 def to_onnx(program: Program, *, loop: bool = False) -> Any:
@@ -73,7 +71,7 @@ class _Writer:
         self._joins = joins(program)
         self._exit_index = {block.name: i for i, block in enumerate(program.exits)}
         self._top = Scope()
-        self._outermost = _tensors_kept_outside(program)
+        self._outermost = tensors_of_several_blocks(program, form.SHARED_BYTES)
         self._captured: list[tuple[ir.Node, list[list[ir.Value]]]] = []
 
     def write(self) -> ir.Graph:
@@ -100,7 +98,7 @@ class _Writer:
         names = list(self._program.output_names)
         if self._exit_index:
             names += [form.EXIT_INDEX_OUTPUT, form.CONFIDENCE_OUTPUT]
-        marks = _marks(self._program.entry, form.PASS)
+        marks = form.marks(self._program.entry, form.PASS)
         outputs = self._top.own(results, marks)
         for value, name in zip(outputs, names, strict=True):
             value.name = name
@@ -123,7 +121,7 @@ class _Writer:
                 case Jump(to):
                     name = to.block
                     arguments = [
-                        scope.node("Identity", [operands[a]], _marks(block, form.JUMP, (to,)))
+                        scope.node("Identity", [operands[a]], form.marks(block, form.JUMP, (to,)))
                         for a in to.args
                     ]
                 case Branch() as end:
@@ -141,7 +139,7 @@ class _Writer:
                 continue
             outside = id(value.const_value) in self._outermost
             mapping[value] = (self._top if outside else scope).constant(value)
-        scope.nodes.extend(clone_nodes(block.graph, mapping, _marks(block)))
+        scope.nodes.extend(clone_nodes(block.graph, mapping, form.marks(block)))
         return [mapping[value] for value in block.graph.outputs]
 
     def _answer(
@@ -152,18 +150,18 @@ class _Writer:
             return values
         score = None if end.confidence is None else operands[end.confidence]
         index = len(self._exit_index)
-        return [*values, *_provenance(scope, _marks(block, form.ANSWER), index, score)]
+        return [*values, *_provenance(scope, form.marks(block, form.ANSWER), index, score)]
 
     def _exit(
         self, block: Block, end: Exit, operands: list[ir.Value], scope: Scope
     ) -> list[ir.Value]:
         score = operands[end.score]
-        marks = _marks(block, form.EXIT, end.successors)
+        marks = form.marks(block, form.EXIT, end.successors)
         marks |= {form.CRITERION: end.criterion, form.THRESHOLD: repr(end.threshold)}
         limit = scope.scalar(end.threshold, _dtype(score), f"{block.name}_threshold")
         leave = scope.node("GreaterOrEqual", [score, limit], marks)
         taken = Scope(scope)
-        answer = _marks(block, form.ANSWER)
+        answer = form.marks(block, form.ANSWER)
         results = [operands[v] for v in end.values]
         results += _provenance(taken, answer, self._exit_index[block.name], score)
         then = taken.graph(f"{block.name}_exit", [], taken.own(results, answer))
@@ -176,7 +174,7 @@ class _Writer:
         self, block: Block, end: Branch, operands: list[ir.Value], scope: Scope
     ) -> list[ir.Value]:
         join = self._joins[block.name]
-        marks = _marks(block, form.BRANCH, end.successors) | {form.JOIN: join}
+        marks = form.marks(block, form.BRANCH, end.successors) | {form.JOIN: join}
         then = self._arm(block, end.then, operands, scope, join)
         else_ = self._arm(block, end.else_, operands, scope, join)
         outputs = scope.fork(operands[end.when], then, else_, marks)
@@ -187,7 +185,7 @@ class _Writer:
         self, block: Block, end: Switch, operands: list[ir.Value], scope: Scope
     ) -> list[ir.Value]:
         join = self._joins[block.name]
-        marks = _marks(block, form.SWITCH, end.cases) | {form.JOIN: join}
+        marks = form.marks(block, form.SWITCH, end.cases) | {form.JOIN: join}
         scopes = [scope]
         for _ in end.cases[2:]:
             scopes.append(Scope(scopes[-1]))
@@ -195,7 +193,7 @@ class _Writer:
         outputs: list[ir.Value] = []
         for number in reversed(range(len(end.cases) - 1)):
             inner = scopes[number]
-            role = marks if number == 0 else _marks(block, form.CASE)
+            role = marks if number == 0 else form.marks(block, form.CASE)
             chosen = self._at_most(operands[end.index], number, inner, role)
             then = self._arm(block, end.cases[number], operands, inner, join)
             outputs = inner.fork(chosen, then, rest, role)
@@ -221,14 +219,14 @@ class _Writer:
         stop: str | None,
     ) -> ir.Graph:
         inner = Scope(scope)
-        if inner.depth > MAX_NESTING:
+        if inner.depth > form.MAX_NESTING:
             raise UserError(
-                f"program {self._program.name!r} nests control flow deeper than {MAX_NESTING} "
+                f"program {self._program.name!r} nests control flow deeper than {form.MAX_NESTING} "
                 f"levels at block {block.name!r}, more than ONNX readers accept: use fewer exits"
             )
         arguments = [operands[a] for a in successor.args]
         results = self._chain(successor.block, arguments, inner, stop)
-        return inner.graph(successor.block, [], inner.own(results, _marks(block, form.PASS)))
+        return inner.graph(successor.block, [], inner.own(results, form.marks(block, form.PASS)))
 
     def _as_parameters(self, outputs: list[ir.Value], join: str) -> list[ir.Value]:
         for value, parameter in zip(outputs, self._program.blocks[join].parameters, strict=True):
@@ -242,19 +240,6 @@ class _Writer:
         if node is not None:
             captured = [[operands[a] for a in successor.args] for successor in successors]
             self._captured.append((node, captured))
-
-
-def _marks(
-    block: Block, role: str | None = None, successors: tuple[Successor, ...] = ()
-) -> dict[str, str]:
-    marks = {form.BLOCK: block.name}
-    if facts := form.annotations_to_json(block.annotations):
-        marks[form.ANNOTATIONS] = facts
-    if role:
-        marks[form.ROLE] = role
-    if successors:
-        marks[form.SUCCESSORS] = json.dumps([successor.block for successor in successors])
-    return marks
 
 
 def _provenance(
@@ -277,17 +262,3 @@ def _dtype(value: ir.Value) -> ir.DataType:
     if value.dtype is None:
         raise InternalError(f"value {value.name!r} has no type: verify the Program first")
     return value.dtype
-
-
-def _tensors_kept_outside(program: Program) -> set[int]:
-    """Identities of large tensors that several blocks use."""
-    users: dict[int, int] = {}
-    for block in program.blocks.values():
-        large = {
-            id(value.const_value)
-            for value in block.graph.initializers.values()
-            if value.const_value is not None and value.const_value.nbytes > form.SHARED_BYTES
-        }
-        for tensor in large:
-            users[tensor] = users.get(tensor, 0) + 1
-    return {tensor for tensor, count in users.items() if count > 1}

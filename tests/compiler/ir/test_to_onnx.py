@@ -13,9 +13,9 @@ import pytest
 from offramp.compiler.errors import UserError
 from offramp.compiler.frontends.onnx import from_onnx
 from offramp.compiler.ir import Exit, Program, Return
-from offramp.compiler.ir.onnx_form import SHARED_BYTES
+from offramp.compiler.ir.onnx_form import MAX_NESTING, SHARED_BYTES
 from offramp.compiler.ir.parser import from_text
-from offramp.compiler.ir.to_onnx import IR_VERSION, MAX_NESTING, to_onnx
+from offramp.compiler.ir.to_onnx import IR_VERSION, to_onnx
 from offramp.compiler.oracle import Oracle
 
 Samples = npt.NDArray[np.float32]
