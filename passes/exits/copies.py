@@ -50,7 +50,7 @@ def copied_nodes(task: Task, point: Point) -> list[ir.Node]:
     nodes = list(task.graph)
     rest = nodes[point.position : nodes.index(logits) + 1] if logits is not None else []
     for node in rest:
-        if node.op_type not in COPIED or len(node.outputs) > 1:
+        if not (node.op_type in COPIED or _is_mean_over_space(node)) or len(node.outputs) > 1:
             raise CannotCopyError(f"{node.op_type} (node {node.name!r}) depends on the resolution")
     return rest
 
@@ -216,6 +216,17 @@ def decouple(
 
 def _is_dense(node: ir.Node, weight: npt.NDArray[np.float32]) -> bool:
     return node.attributes.get_int("group", 1) == 1 and prod(weight.shape[2:]) > 1
+
+
+def _is_mean_over_space(node: ir.Node) -> bool:
+    """Whether this is a ReduceMean over all axes but batch and channels."""
+    if node.op_type != "ReduceMean" or node.inputs[0] is None or node.inputs[0].shape is None:
+        return False
+    axes: list[int] = list(node.attributes.get_ints("axes", ()))
+    if len(node.inputs) > 1:
+        axes = _constant(node, 1).astype(np.int64).tolist()
+    rank = len(node.inputs[0].shape)
+    return sorted(axis % rank for axis in axes) == list(range(2, rank))
 
 
 def _is_global(node: ir.Node) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from offramp.compiler.ir import Program
@@ -18,6 +20,7 @@ from offramp.passes.exits.select import Plan
 from offramp.passes.exits.split import split
 from offramp.passes.exits.task import NoExitsError, task_of
 from offramp.passes.exits.training import Recipe
+from offramp.passes.exits.tune import tune
 
 
 def find_exits(
@@ -27,6 +30,7 @@ def find_exits(
     model: CostModel,
     *,
     seed: int = 0,
+    finetune: bool = False,
     recipe: Recipe | None = None,
     progress: Progress = lambda activity, done: None,
 ) -> ExitResult:
@@ -40,6 +44,8 @@ def find_exits(
         data: samples with inputs as the Program declares them, but for the batch axis.
         budget: risk, points and confidence.
         model: what costs are counted in.
+        finetune: train the network and the chosen heads together before certifying; the budget
+            stays relative to the network given.
         seed: of the split, initial weights, order of training and alterations.
         recipe: how heads are trained; default: `Recipe()`.
         progress: called now and then.
@@ -55,14 +61,27 @@ def find_exits(
         return ExitResult(program, None, str(error), (), (), (), static)
     parts = split(data, task, seed)
     backbone = Backbone(program, task)
-    search = HeadSearch(program, task, backbone, parts, model, recipe or Recipe(), seed, progress)
+    search = HeadSearch(
+        program=program,
+        task=task,
+        backbone=backbone,
+        reference=backbone,
+        split=parts,
+        model=model,
+        recipe=recipe or Recipe(),
+        seed=seed,
+        progress=progress,
+    )
     trained = train_and_choose(search, budget)
-    return conclude(search, trained, budget, static)
+    if finetune:
+        trained = tune(trained, budget)
+    result = conclude(trained, budget, static)
+    return result if result.certificate is not None else replace(result, program=program)
 
 
-def conclude(search: HeadSearch, trained: Trained, budget: Budget, static: Spent) -> ExitResult:
+def conclude(trained: Trained, budget: Budget, static: Spent) -> ExitResult:
     """Certify the plan and insert its exits, or say why not."""
-    plan = trained.plan
+    search, plan = trained.search, trained.plan
     if plan is None:
         reason = (
             "no exit promises to save anything within the budget: the heads that were tried are "
@@ -73,7 +92,7 @@ def conclude(search: HeadSearch, trained: Trained, budget: Budget, static: Spent
     evidence = search.evidence(search.split.certification)
     seen = evidence.observe(plan.policy, trained.selector.prices)
     walked = walk(trained.selector.test, budget, plan.path, seen, plan.variance)
-    chosen = _cheapest_certified(plan, walked, trained, static)
+    chosen = trained.selector.cheapest(plan, walked.passed)
     search.progress("certified", 1.0)
     curve = curve_of(plan, walked, seen, trained.selector.test, chosen)
     if chosen is None:
@@ -85,16 +104,6 @@ def conclude(search: HeadSearch, trained: Trained, budget: Budget, static: Spent
     inserted = _insert(search, plan, seen, chosen)
     candidates = candidates_of(search, trained, plan)
     return ExitResult(inserted, certificate, None, exits, candidates, curve, static)
-
-
-def _cheapest_certified(plan: Plan, walked: Walk, trained: Trained, static: Spent) -> int | None:
-    """Position on the path of the accepted setting with the lowest cost on selection samples."""
-    selector = trained.selector
-    seen = selector.selection.observe(plan.policy, selector.prices)
-    costs = [spent.value for spent in seen.expected(seen.taken(plan.path[: walked.passed]))]
-    if not costs or min(costs) >= static.value:
-        return None
-    return int(np.argmin(costs))
 
 
 def _shortfall(

@@ -51,7 +51,7 @@ class Observed:
     """What a policy's answers and scores are on N samples, whatever the thresholds.
 
     scores: [exits, N]. right: [exits + 1, N], the last row is the final answer's. full: [N], the
-    full network is right. spent: by a sample that leaves at each exit; last: the final answer.
+    network given is right. spent: by a sample that leaves at each exit; last: the final answer.
     """
 
     scores: npt.NDArray[np.float32]
@@ -103,6 +103,8 @@ def observe(
     policy: Policy,
     heads: Sequence[Logits],
     full: Logits,
+    *,
+    reference: npt.NDArray[np.int64],
     truth: npt.NDArray[np.int64],
     spent: tuple[Spent, ...],
 ) -> Observed:
@@ -111,7 +113,8 @@ def observe(
     Args:
         policy: its stages refer to `heads`.
         heads: logits of all heads, [N, classes] each.
-        full: logits of the full network. truth: classes [N].
+        full: logits of the final answer before earlier answers are added.
+        reference: classes [N] that the network given says. truth: classes [N].
         spent: see `policy_costs`.
     """
     given = answers(policy, heads)
@@ -120,7 +123,7 @@ def observe(
     ]
     final = full + np.float32(policy.final_weight) * given[-1] if policy.final_weight else full
     right = [logits.argmax(axis=1) == truth for logits in (*given, final)]
-    return Observed(np.stack(scores), np.stack(right), full.argmax(axis=1) == truth, spent)
+    return Observed(np.stack(scores), np.stack(right), reference == truth, spent)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from offramp.passes.exits.backbone import Backbone, take
 from offramp.passes.exits.candidates import Point, candidate_points, nodes_cost
 from offramp.passes.exits.copies import CannotCopyError, copied_nodes, copy_head
 from offramp.passes.exits.heads import HeadGraph, fresh_heads
-from offramp.passes.exits.policy import Logits, Prices
+from offramp.passes.exits.policy import Prices
 from offramp.passes.exits.result import Budget, Progress
 from offramp.passes.exits.risk import RiskTest
 from offramp.passes.exits.select import Evidence, Plan, Selector
@@ -47,12 +47,14 @@ STATISTICS = 256
 class HeadSearch:
     """Heads of one network, trained on one split.
 
+    reference: the network given. backbone: the network that heads read; the same unless tuned.
     refused: (point, family, reason) of heads that were never built.
     """
 
     program: Program
     task: Task
     backbone: Backbone
+    reference: Backbone
     split: Split
     model: CostModel
     recipe: Recipe
@@ -115,8 +117,13 @@ class HeadSearch:
     def evidence(self, part: Part) -> Evidence:
         """Answers of all heads on some samples."""
         full = self.backbone.all_logits(part.samples)
-        truth = full.argmax(axis=1) if part.labels is None else part.labels
-        return Evidence(tuple(head_logits(self.heads, self.backbone, part.samples)), full, truth)
+        given = full
+        if self.reference is not self.backbone:
+            given = self.reference.all_logits(part.samples)
+        reference = given.argmax(axis=1)
+        heads = head_logits(self.heads, self.backbone, part.samples)
+        truth = reference if part.labels is None else part.labels
+        return Evidence(tuple(heads), full, reference, truth)
 
     def prices(self) -> Prices:
         """Costs of policies over the heads."""
@@ -167,9 +174,12 @@ class Span:
 class Trained:
     """Outcome of the training: the best plan, if any promises a saving.
 
+    search: with the heads as they are now. data: what they were trained on.
     finalists: indices of the heads that were trained to the end.
     """
 
+    search: HeadSearch
+    data: TrainingSet
     selector: Selector
     plan: Plan | None
     finalists: tuple[int, ...]
@@ -188,7 +198,7 @@ def train_and_choose(search: HeadSearch, budget: Budget) -> Trained:
         search.finish(finalists, data, Span("training heads", 0.3, 0.95))
     selector = selector_of(search, budget)
     search.progress("choosing exits", 0.96)
-    return Trained(selector, selector.best(finalists), finalists)
+    return Trained(search, data, selector, selector.best(finalists), finalists)
 
 
 def selector_of(search: HeadSearch, budget: Budget) -> Selector:
@@ -196,7 +206,7 @@ def selector_of(search: HeadSearch, budget: Budget) -> Selector:
     split = search.split
     chosen = search.evidence(split.selection)
     if split.held_out is not None:
-        chosen = _pooled(chosen, search.evidence(split.held_out))
+        chosen = chosen + search.evidence(split.held_out)
     fitting = split.train.rows(np.arange(min(FITTING, split.train.count)))
     return Selector(
         selection=chosen,
@@ -205,6 +215,7 @@ def selector_of(search: HeadSearch, budget: Budget) -> Selector:
         test=RiskTest(budget.risk, budget.confidence, split.certification.labels is not None),
         budget=budget,
         certification_size=split.certification.count,
+        guarded=split.held_out is not None,
         seed=search.seed,
     )
 
@@ -242,10 +253,3 @@ def _ideal_cost(
         total += float(leave.mean()) * (prices.graphs[i].point.spent.value + extra)
         stay = stay & ~agrees[i]
     return total + float(stay.mean()) * (prices.whole.value + extra)
-
-
-def _pooled(one: Evidence, two: Evidence) -> Evidence:
-    heads = [np.concatenate(pair) for pair in zip(one.heads, two.heads, strict=True)]
-    full: Logits = np.concatenate([one.full, two.full])
-    truth: npt.NDArray[np.int64] = np.concatenate([one.truth, two.truth])
-    return Evidence(tuple(heads), full, truth)

@@ -36,17 +36,41 @@ PAYS = 0.005
 class Evidence:
     """Answers on samples that trained nothing.
 
-    heads: logits of all heads, [N, classes] each. full: logits of the full network.
-    truth: classes [N], labels or the full network's answers.
+    heads: logits of all heads, [N, classes] each. full: logits of the network that the heads read.
+    reference: classes [N] that the network given says; the same network, unless it was tuned.
+    truth: classes [N], labels or the reference.
     """
 
     heads: tuple[Logits, ...]
     full: Logits
+    reference: npt.NDArray[np.int64]
     truth: npt.NDArray[np.int64]
+
+    def rows(self, index: npt.NDArray[np.int64]) -> Evidence:
+        """The same for some of the samples."""
+        heads = tuple(logits[index] for logits in self.heads)
+        return Evidence(heads, self.full[index], self.reference[index], self.truth[index])
+
+    def __add__(self, other: Evidence) -> Evidence:
+        """Both sets of samples."""
+        pairs = zip(self.heads, other.heads, strict=True)
+        return Evidence(
+            tuple(np.concatenate(pair) for pair in pairs),
+            np.concatenate([self.full, other.full]),
+            np.concatenate([self.reference, other.reference]),
+            np.concatenate([self.truth, other.truth]),
+        )
 
     def observe(self, policy: Policy, prices: Prices) -> Observed:
         """A policy on these samples."""
-        return observe(policy, self.heads, self.full, self.truth, prices.costs(policy))
+        return observe(
+            policy,
+            self.heads,
+            self.full,
+            reference=self.reference,
+            truth=self.truth,
+            spent=prices.costs(policy),
+        )
 
 
 @dataclass(frozen=True)
@@ -68,6 +92,8 @@ class Selector:
 
     selection: what they are compared on. training: what criteria are fitted on.
     certification_size: number of samples that will certify.
+    guarded: paths end where the risk on the selection samples exceeds the budget. Right where these
+        are many; a few samples would end paths by chance.
     """
 
     selection: Evidence
@@ -76,10 +102,11 @@ class Selector:
     test: RiskTest
     budget: Budget
     certification_size: int
+    guarded: bool
     seed: int
 
     def plan(self, policy: Policy) -> Plan:
-        """The path of a policy, as far as it keeps the budget on the selection samples."""
+        """The path of a policy; guarded, as far as it keeps the budget on the selection samples."""
         seen = self.selection.observe(policy, self.prices)
         path = threshold_path(seen)
         taken = seen.taken(path)
@@ -89,8 +116,9 @@ class Selector:
         limit = self.budget.points / 100
         slack = SLACK * np.sqrt(variance / self.certification_size)
         likely = np.where(risk + slack <= limit, costs, self.prices.whole.value)
-        kept = np.maximum.accumulate(risk) <= limit
-        kept[0] = True
+        kept = np.full(len(path), True)
+        if self.guarded:
+            kept[1:] = (np.maximum.accumulate(risk) <= limit)[1:]
         return Plan(policy, path[kept], variance[kept], float(likely.min()))
 
     def best(self, heads: Sequence[int]) -> Plan | None:
@@ -111,6 +139,15 @@ class Selector:
             if varied is not None and self._pays(varied, best):
                 best = varied
         return best
+
+    def cheapest(self, plan: Plan, passed: int) -> int | None:
+        """Of the first `passed` settings of a path the one that costs least on the selection
+        samples; None if none is cheaper than the full network."""
+        seen = self.selection.observe(plan.policy, self.prices)
+        costs = [spent.value for spent in seen.expected(seen.taken(plan.path[:passed]))]
+        if not costs or min(costs) >= self.prices.whole.value:
+            return None
+        return int(np.argmin(costs))
 
     def _cheapest(self, policies: Iterator[Policy]) -> Plan | None:
         plans = [self.plan(policy) for policy in policies]
@@ -151,7 +188,7 @@ class Selector:
     def under(self, policy: Policy, criterion: Criterion) -> Policy:
         """`policy` with another criterion at all exits."""
         given = answers(policy, self.training.heads)
-        full = self.training.full.argmax(axis=1) == self.training.truth
+        full = self.training.reference == self.training.truth
         stages: list[Stage] = []
         for position, stage in enumerate(policy.stages):
             right = given[position].argmax(axis=1) == self.training.truth

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from offramp.compiler.execute.constants import to_torch
@@ -20,6 +21,9 @@ from offramp.compiler.execute.table import operator_of
 from offramp.compiler.ir.clone import clone_nodes, clone_value
 from offramp.compiler.ir.draft import is_constant
 from offramp.passes.exits.heads import HeadGraph, Statistics
+
+HALVING = (2, 2)
+"""Window and strides of the pooling that halves the resolution of a feature."""
 
 
 class TrainableHead(nn.Module):
@@ -148,10 +152,18 @@ def _with_data(value: ir.Value, array: npt.NDArray[np.float32]) -> ir.Value:
 
 
 def _run(node: ir.Node, operands: list[Tensor | None]) -> Tensor:
-    """One node on a batch; only Flatten means something else there than on one sample."""
+    """One node on a batch.
+
+    Only Flatten means something else there than on one sample; the pooling in front of copies has
+    a faster function than the general one.
+    """
     first = operands[0]
     if node.op_type == "Flatten" and first is not None:
         return first.flatten(1)
+    if node.op_type == "AveragePool" and first is not None and first.ndim == 4:
+        kernel = node.attributes.get_ints("kernel_shape", ())
+        if tuple(node.attributes.get_ints("strides", ())) == tuple(kernel) == HALVING:
+            return F.avg_pool2d(first, HALVING, ceil_mode=True, count_include_pad=False)
     result = operator_of(node)(node, *operands)
     return result if isinstance(result, Tensor) else result[0]
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from offramp.passes.exits.augmentation import Alteration, alter
 from offramp.passes.exits.backbone import CHUNK, Backbone, chunks, count_of, tensors
 from offramp.passes.exits.candidates import Point
+from offramp.passes.exits.heads import HeadGraph
 from offramp.passes.exits.result import Samples
 from offramp.passes.exits.trainable import TrainableHead
 
@@ -28,7 +29,7 @@ from offramp.passes.exits.trainable import TrainableHead
 class Recipe:
     """How heads are trained.
 
-    batch: samples in a step. rate: peak learning rate of fresh heads, copies take half of it.
+    batch: samples in a step. rate: peak learning rate of side networks; others follow from it.
     decay: of AdamW. temperature: of the distillation. label_weight: of the cross-entropy with
     labels, in [0, 1]; the rest is distillation. views: altered copies of the training set.
     screening_samples, samples: how many altered samples a head sees when all are compared, and
@@ -182,7 +183,7 @@ def head_logits(
 def _optimiser(
     heads: Sequence[TrainableHead], steps: int, recipe: Recipe
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    rates = [recipe.rate if head.head.fresh else recipe.rate / 2 for head in heads]
+    rates = [recipe.rate * _pace(head.head) for head in heads]
     groups = [
         {"params": list(head.parameters()), "lr": rate}
         for head, rate in zip(heads, rates, strict=True)
@@ -192,6 +193,16 @@ def _optimiser(
         optimiser, max_lr=rates, total_steps=steps + 1, pct_start=0.2
     )
     return optimiser, schedule
+
+
+def _pace(head: HeadGraph) -> float:
+    """Learning rate relative to that of side networks.
+
+    Copies know most already; dense heads read standardised features and need few, large steps.
+    """
+    if not head.fresh:
+        return 0.5
+    return 1.0 if any(node.op_type == "Conv" for node in head.nodes) else 5.0
 
 
 def _in_chunks(
