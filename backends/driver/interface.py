@@ -10,7 +10,7 @@ from typing import Any
 
 from offramp.compiler.errors import InternalError, UserError
 from offramp.compiler.ir import Exit
-from offramp.compiler.plan import BlockPlan, Buffer, Plan, Storage
+from offramp.compiler.plan import BlockPlan, Plan, Storage
 
 FILE = "interface.json"
 
@@ -105,7 +105,7 @@ def describe(plan: Plan, alignment: int) -> Interface:
         blocks=tuple(block.name for block in plan.blocks),
         arena=-(-plan.memory.peak // alignment) * alignment,
         alignment=alignment,
-        weights=sum(_constant_bytes(buffer) for buffer in plan.buffers.values()),
+        weights=_constant_bytes(plan),
     )
 
 
@@ -115,9 +115,14 @@ def answer_values(block: BlockPlan) -> tuple[int, ...]:
     return values
 
 
-def _constant_bytes(buffer: Buffer) -> int:
-    own = buffer.storage is Storage.CONSTANT and buffer.alias_of is None
-    return buffer.nbytes if own else 0
+def _constant_bytes(plan: Plan) -> int:
+    """Bytes of all distinct constants."""
+    contents = {
+        buffer.data.tobytes()
+        for buffer in plan.buffers.values()
+        if buffer.storage is Storage.CONSTANT and buffer.data is not None
+    }
+    return sum(map(len, contents))
 
 
 def _tensors(plan: Plan, names: tuple[str, ...], buffers: tuple[str, ...]) -> tuple[Tensor, ...]:

@@ -6,8 +6,9 @@
 extern uint32_t data_load[], data_start[], data_end[], bss_start[], bss_end[];
 extern uint32_t stack_top[];
 extern int main(void);
+void reset(void);
 
-static void reset(void)
+void reset(void)
 {
     volatile uint32_t *const coprocessor_access = (uint32_t *)0xE000ED88;
     *coprocessor_access |= 0xFu << 20; /* floating-point unit on */
