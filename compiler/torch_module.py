@@ -55,8 +55,9 @@ class GraphModule(nn.Module):
         self.weight_names: list[str] = []
         self.weights = nn.ParameterList()
         self._constants: dict[str, str] = {}
+        shared = {} if shared is None else shared
         for name, value in graph.initializers.items():
-            self._read_initializer(name, value, {} if shared is None else shared)
+            self._read_initializer(name, value, shared)
 
     def _read_initializer(
         self, name: str, value: ir.Value, shared: dict[int, nn.Parameter]
