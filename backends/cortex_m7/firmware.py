@@ -73,7 +73,7 @@ class Firmware:
         Raises:
             ToolError: QEMU failed or hung, or the firmware faulted.
         """
-        samples = len(arrays[0])
+        samples = len(arrays[0]) if arrays else 1
         self._write_input(arrays, thresholds, samples)
         written, counted = self._build / "output.bin", self._build / "counts.txt"
         written.unlink(missing_ok=True)

@@ -50,7 +50,7 @@ class CortexM7Runner:
         arrays = list(check_inputs(self.interface, inputs).values())
         exits = range(len(self.interface.exits) + 1)
         sessions = [self._forced(exit_index, arrays) for exit_index in exits]
-        final, samples = sessions[-1], len(arrays[0])
+        final, samples = sessions[-1], len(sessions[-1].exit_index)
         return Bench(
             per_exit=tuple(
                 ExitCost(

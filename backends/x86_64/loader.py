@@ -53,12 +53,12 @@ class Network:
     ) -> tuple[list[Array], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         """Answer N samples, each on its own.
 
-        inputs: one array `[N, *shape]` per input, of the input's type.
+        inputs: one array `[N, *shape]` per input, of the input's type; N is 1 without inputs.
         Returns an array `[N, *shape]` per output, and exit index and confidence of each sample.
         """
+        count = len(inputs[0]) if len(inputs) else 1
         tensors = zip(self.interface["inputs"], inputs, strict=True)
-        dense = [_checked(tensor, array, len(inputs[0])) for tensor, array in tensors]
-        count = len(dense[0])
+        dense = [_checked(tensor, array, count) for tensor, array in tensors]
         outputs = [
             np.empty((count, *tensor["shape"]), tensor["dtype"])
             for tensor in self.interface["outputs"]

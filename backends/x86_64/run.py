@@ -26,6 +26,8 @@ from offramp.backends.x86_64.loader import Network
 from offramp.backends.x86_64.measure import Instruments, time_per_sample
 from offramp.compiler.errors import ToolError, UserError
 
+NEEDED_FLAGS = {"avx2", "fma", "bmi2"}
+
 
 class X86Runner:
     """Implements `Runner` by calling the library through ctypes."""
@@ -33,12 +35,12 @@ class X86Runner:
     def __init__(self, folder: Path) -> None:
         self.interface = interfaces.read(folder)
         self._library = folder / f"lib{self.interface.name}.so"
+        check_processor(processor_flags())
         try:
             self.network = Network(folder)
         except OSError as error:
             raise UserError(
-                f"cannot load {self._library}: {error}; it needs Linux on an x86-64 processor "
-                "with AVX2 and FMA"
+                f"cannot load {self._library}: {error}; compile the model again on Linux"
             ) from error
 
     def run(self, inputs: Mapping[str, Array], thresholds: npt.ArrayLike | None = None) -> Answers:
@@ -86,3 +88,23 @@ class X86Runner:
     def _flash(self) -> Flash:
         text, data, _ = self._sections()
         return Flash(text + data - self.interface.weights, self.interface.weights)
+
+
+def processor_flags() -> set[str]:
+    """Instruction-set extensions of this machine, as Linux names them; empty elsewhere."""
+    listing = Path("/proc/cpuinfo")
+    return set(listing.read_text().split()) if listing.is_file() else set()
+
+
+def check_processor(flags: set[str]) -> None:
+    """Refuse a processor on which the code would end in an illegal instruction.
+
+    Raises:
+        ToolError: it lacks an extension; says which.
+    """
+    missing = NEEDED_FLAGS - flags
+    if missing:
+        raise ToolError(
+            "this machine cannot run code for x86-64: it needs Linux and a processor with "
+            f"{', '.join(sorted(NEEDED_FLAGS))}; this one lacks {', '.join(sorted(missing))}"
+        )

@@ -15,7 +15,8 @@ from offramp.backends.base import Backend, Runner, forcing
 from offramp.backends.driver import interface
 from offramp.compiler import targets
 from offramp.compiler.errors import InternalError, UserError
-from offramp.compiler.plan import MemoryPlan
+from offramp.compiler.ir import Return
+from offramp.compiler.plan import BlockPlan, Buffer, KernelCall, MemoryPlan, Plan
 from offramp.passes.memory import plan_memory
 
 Inputs = dict[str, npt.NDArray[Any]]
@@ -128,6 +129,20 @@ def test_nothing_is_emitted_without_a_memory_plan(
     plan = replace(zoo.lowered.plan, memory=MemoryPlan({}, 0, 0, "none", 0.0))
     with pytest.raises(InternalError, match="memory plan"):
         backend.emit(replace(zoo.lowered, plan=plan), tmp_path)
+
+
+def test_a_network_without_inputs_answers_once(
+    zoo: Any, target: str, backend: Backend, tmp_path: Path
+) -> None:
+    buffers = {n: zoo.lowered.plan.buffers[n] for n in ("bias1", "ones")}
+    buffers["y"] = Buffer("y", (4,), "float32")
+    call = KernelCall("zoo_add", ("bias1", "ones", "y"))
+    block = BlockPlan("only", (call,), (), ("y",), Return((0,)))
+    plan = plan_memory(Plan("zoo", target, buffers, (block,), (), ("y",), batched=False))
+    backend.emit(replace(zoo.lowered, plan=plan), tmp_path)
+    runner = backend.load(tmp_path)
+    np.testing.assert_array_equal(runner.run({}).outputs["y"], zoo.biases[1] + 1)
+    assert runner.bench({}).per_exit[0].value > 0
 
 
 def test_unknown_targets_are_refused() -> None:
