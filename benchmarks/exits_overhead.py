@@ -30,7 +30,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from offramp import backends
-from offramp.backends.base import forcing
+from offramp.backends.samples import forcing
 from offramp.backends.tvm.lower import lower
 from offramp.backends.x86_64.measure import Instruments
 from offramp.backends.x86_64.run import X86Runner

@@ -8,20 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from offramp.backends.base import (
-    Answers,
-    Array,
-    Bench,
-    ExitCost,
-    Flash,
-    Ram,
-    check_inputs,
-    check_thresholds,
-    forcing,
-    gather,
-)
+from offramp.backends.base import Answers, Array, Bench, ExitCost, Flash, Ram
 from offramp.backends.cortex_m7.firmware import Firmware, Session
 from offramp.backends.driver import interface as interfaces
+from offramp.backends.samples import check_inputs, check_thresholds, forcing, gather
 from offramp.compiler.errors import ToolError
 
 

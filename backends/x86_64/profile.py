@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from offramp.backends import tools
-from offramp.backends.base import LoweredProgram, forcing
+from offramp.backends.base import LoweredProgram
 from offramp.backends.driver.interface import describe
+from offramp.backends.samples import forcing
 from offramp.backends.x86_64.emit import link, write_sources
 from offramp.backends.x86_64.loader import Network
 from offramp.compiler import targets

@@ -9,19 +9,9 @@ from typing import Any
 import numpy.typing as npt
 
 from offramp.backends import tools
-from offramp.backends.base import (
-    Answers,
-    Array,
-    Bench,
-    ExitCost,
-    Flash,
-    Ram,
-    check_inputs,
-    check_thresholds,
-    forcing,
-    gather,
-)
+from offramp.backends.base import Answers, Array, Bench, ExitCost, Flash, Ram
 from offramp.backends.driver import interface as interfaces
+from offramp.backends.samples import check_inputs, check_thresholds, forcing, gather
 from offramp.backends.x86_64.loader import Network
 from offramp.backends.x86_64.measure import Instruments, time_per_sample
 from offramp.compiler.errors import ToolError, UserError

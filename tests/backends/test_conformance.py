@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pytest
 
 from offramp import backends
-from offramp.backends.base import Backend, Runner, forcing
+from offramp.backends.base import Backend, Runner
 from offramp.backends.driver import interface
+from offramp.backends.samples import forcing
 from offramp.compiler import targets
 from offramp.compiler.errors import InternalError, UserError
 from offramp.compiler.ir import Return
