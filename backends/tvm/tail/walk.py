@@ -80,7 +80,8 @@ class _Walker:
         several = self._operands[value.tuple_value]
         if not isinstance(several, tuple):
             raise RefusalError("TVM takes apart what is no tuple")
-        return several[value.index]
+        name: str = several[value.index]
+        return name
 
     def _call(self, variable: Any, value: Any) -> str | tuple[str, ...]:
         name = value.args[0].name_hint

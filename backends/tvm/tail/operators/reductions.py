@@ -25,8 +25,9 @@ def _extreme(call: OperatorCall, largest: bool) -> Any:
     axes = _axes(call, len(kind.shape))
     if not axes:
         return call.expression(0)
-    dtype = "int8" if kind.dtype == "bool" else kind.dtype
-    operand = call.emit(call.expression(0).astype(dtype))
+    operand = call.expression(0)
+    if kind.dtype == "bool":
+        operand = call.emit(operand.astype("int8"))
     result = call.compute(
         lambda x: _reduce(x, axes, call.attribute("keepdims", 1), largest), operand
     )
