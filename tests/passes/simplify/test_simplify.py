@@ -26,7 +26,8 @@ def test_real_models_keep_their_answers_and_work(shared: Path, name: str, kind: 
     archive = np.load(shared / "models" / f"{name}_{kind}_samples.npz")
     (value,) = program.inputs
     assert value.shape is not None
-    x = archive["x"].reshape(-1, *value.shape.numpy()[1:])[:4].astype(np.int8 if kind == "int8" else np.float32)
+    dtype = np.int8 if kind == "int8" else np.float32
+    x = archive["x"].reshape(-1, *value.shape.numpy()[1:])[:4].astype(dtype)
 
     expected, found = (Oracle(p).run({"input": x}).outputs["output"] for p in (program, simple))
 
