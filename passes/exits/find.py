@@ -56,27 +56,44 @@ def find_exits(
     _check(budget)
     static = nodes_cost(list(program.entry.graph), model)
     try:
-        task = task_of(program)
+        search = start_search(program, data, model, seed=seed, recipe=recipe, progress=progress)
     except NoExitsError as error:
         return ExitResult(program, None, str(error), (), (), (), static)
-    parts = split(data, task, seed)
-    backbone = Backbone(program, task)
-    search = HeadSearch(
-        program=program,
-        task=task,
-        backbone=backbone,
-        reference=backbone,
-        split=parts,
-        model=model,
-        recipe=recipe or Recipe(),
-        seed=seed,
-        progress=progress,
-    )
     trained = train_and_choose(search, budget)
     if finetune:
         trained = tune(trained, budget)
     result = conclude(trained, budget, static)
     return result if result.certificate is not None else replace(result, program=program)
+
+
+def start_search(
+    program: Program,
+    data: ExitData,
+    model: CostModel,
+    *,
+    seed: int,
+    recipe: Recipe | None,
+    progress: Progress,
+) -> HeadSearch:
+    """A search whose samples are dealt out and whose heads are still to be built.
+
+    Raises:
+        NoExitsError: the network cannot have exits.
+        UserError: samples or labels are unusable.
+    """
+    task = task_of(program)
+    backbone = Backbone(program, task)
+    return HeadSearch(
+        program=program,
+        task=task,
+        backbone=backbone,
+        reference=backbone,
+        split=split(data, task, seed),
+        model=model,
+        recipe=recipe or Recipe(),
+        seed=seed,
+        progress=progress,
+    )
 
 
 def conclude(trained: Trained, budget: Budget, static: Spent) -> ExitResult:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from offramp.compiler.ir import Program
 from offramp.cost_models.base import CostModel
@@ -30,11 +29,8 @@ COPY_RANKS = (None, 2)
 LARGEST_HEAD = 0.35
 """Heads that cost more than this fraction of the network are not considered."""
 
-FINALISTS = 3
-"""Heads that are trained to the end, at most."""
-
-WORTH = 0.01
-"""Fraction of the full cost that a further finalist would have to save."""
+LOOSE = 6.0
+"""How much larger the budget is at which half-trained heads are compared."""
 
 FITTING = 2000
 """Training samples that criteria are fitted on."""
@@ -198,7 +194,8 @@ def train_and_choose(search: HeadSearch, budget: Budget) -> Trained:
         search.finish(finalists, data, Span("training heads", 0.3, 0.95))
     selector = selector_of(search, budget)
     search.progress("choosing exits", 0.96)
-    return Trained(search, data, selector, selector.best(finalists), finalists)
+    plan = selector.best(finalists) or selector.without_slack(budget).best(finalists)
+    return Trained(search, data, selector, plan, finalists)
 
 
 def selector_of(search: HeadSearch, budget: Budget) -> Selector:
@@ -221,35 +218,21 @@ def selector_of(search: HeadSearch, budget: Budget) -> Selector:
 
 
 def _finalists(selector: Selector) -> tuple[int, ...]:
-    """Heads worth training on: together they would save most if each knew when it is right.
+    """Heads worth training on: those of the best policy at a budget that is `LOOSE` times as large.
 
-    Half-trained heads cannot be certified yet, so a sample is taken to leave at the first head
-    that answers as the full network does. Heads are added greedily.
+    Half-trained heads would save little at the budget asked for. Where even the loose one allows
+    nothing, the head that agrees most often with the full network, for its price, is trained.
     """
+    points = min(99.0, LOOSE * selector.budget.points)
+    loose = selector.without_slack(replace(selector.budget, points=points))
+    plan = loose.grow(range(len(selector.prices.graphs)))
+    if plan is not None:
+        return tuple(stage.head for stage in plan.policy.stages)
     prices, evidence = selector.prices, selector.selection
-    full = evidence.full.argmax(axis=1)
-    agrees = [logits.argmax(axis=1) == full for logits in evidence.heads]
-    chosen: tuple[int, ...] = ()
-    best = prices.whole.value
-    for _ in range(FINALISTS):
-        others = [i for i in range(len(prices.graphs)) if i not in chosen]
-        grown = [(_ideal_cost(prices, agrees, (*chosen, i)), i) for i in others]
-        cost, index = min(grown, default=(best, -1))
-        if cost > best - WORTH * prices.whole.value:
-            break
-        best, chosen = cost, (*chosen, index)
-    return chosen
-
-
-def _ideal_cost(
-    prices: Prices, agrees: Sequence[npt.NDArray[np.bool_]], heads: tuple[int, ...]
-) -> float:
-    """Mean cost if samples leave at the first of `heads` that agrees with the full network."""
-    order = sorted(heads, key=lambda i: (prices.graphs[i].point.position, prices.heads[i].value))
-    stay, extra, total = np.ones(len(agrees[0]), np.bool_), 0.0, 0.0
-    for i in order:
-        extra += prices.heads[i].value
-        leave = stay & agrees[i]
-        total += float(leave.mean()) * (prices.graphs[i].point.spent.value + extra)
-        stay = stay & ~agrees[i]
-    return total + float(stay.mean()) * (prices.whole.value + extra)
+    whole = prices.whole.value
+    worth = [
+        float((logits.argmax(axis=1) == evidence.reference).mean())
+        - (graph.point.spent.value + head.value) / whole
+        for logits, graph, head in zip(evidence.heads, prices.graphs, prices.heads, strict=True)
+    ]
+    return (int(np.argmax(worth)),)

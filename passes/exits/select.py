@@ -8,7 +8,7 @@ its path that keeps this slack on the selection samples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -126,12 +126,7 @@ class Selector:
 
         Exits are added one at a time, then rules and weights are varied.
         """
-        best: Plan | None = None
-        for _ in range(MOST_EXITS):
-            grown = self._cheapest(self._grown(best.policy if best else Policy(()), heads))
-            if grown is None or not self._pays(grown, best):
-                break
-            best = grown
+        best = self.grow(heads)
         if best is None:
             return None
         for variants in (self._weighted, self._other_criteria, self._weighted):
@@ -139,6 +134,20 @@ class Selector:
             if varied is not None and self._pays(varied, best):
                 best = varied
         return best
+
+    def grow(self, heads: Sequence[int]) -> Plan | None:
+        """Exits under the simplest criterion, added one at a time while that promises to pay."""
+        best: Plan | None = None
+        for _ in range(MOST_EXITS):
+            grown = self._cheapest(self._grown(best.policy if best else Policy(()), heads))
+            if grown is None or not self._pays(grown, best):
+                break
+            best = grown
+        return best
+
+    def without_slack(self, budget: Budget) -> Selector:
+        """The same for another budget, with as many certification samples as it takes."""
+        return replace(self, budget=budget, certification_size=10**9, guarded=False)
 
     def cheapest(self, plan: Plan, passed: int) -> int | None:
         """Of the first `passed` settings of a path the one that costs least on the selection

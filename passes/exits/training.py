@@ -42,8 +42,8 @@ class Recipe:
     decay: float = 0.02
     temperature: float = 2.0
     label_weight: float = 0.5
-    views: int = 8
-    screening_samples: int = 12_000
+    views: int = 6
+    screening_samples: int = 8_000
     samples: int = 600_000
     most_epochs: int = 150
 
@@ -201,7 +201,7 @@ def _pace(head: HeadGraph) -> float:
     Copies know most already; dense heads read standardised features and need few, large steps.
     """
     if not head.fresh:
-        return 0.5
+        return 0.75
     return 1.0 if any(node.op_type == "Conv" for node in head.nodes) else 5.0
 
 
