@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from offramp.options import Options
 if TYPE_CHECKING:
     from offramp.backends.base import Bench
     from offramp.compiler.ir import Program
-    from offramp.measure import Peer, Result
+    from offramp.measure import Peer, Result, Session
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,7 @@ class Artifact:
         """
         manifest = self.manifest
         dataset = data.load(samples, manifest.inputs, batched=manifest.batched, what="input data")
-        from offramp.measure import run
-
-        return run(self, dataset)
+        return self._session.run(dataset)
 
     def bench(self, *, against: str | None = None) -> tuple[Bench, Peer | None]:
         """Measure the cost of every exit, RAM and flash; and the peer, if one is asked for.
@@ -71,9 +70,14 @@ class Artifact:
             UserError: `against` is unknown or does not run on the target.
             ToolError: the emulator is missing or failed.
         """
-        from offramp.measure import bench
+        peer = None if against is None else self._session.peer(against)
+        return self._session.bench(), peer
 
-        return bench(self, against)
+    @cached_property
+    def _session(self) -> Session:
+        from offramp.measure import Session
+
+        return Session(self.folder, self.manifest)
 
     def program(self) -> Program:
         """The compiled Program, as read back from its ONNX form."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +18,6 @@ from offramp.compiler import artifact as folders
 from offramp.compiler.errors import UserError
 from offramp.compiler.manifest import Manifest, TensorSpec
 from offramp.data import Dataset
-
-if TYPE_CHECKING:
-    from offramp.api import Artifact
 
 Array = npt.NDArray[Any]
 PEERS = ("onnxruntime",)
@@ -33,17 +32,24 @@ class Result:
     outputs: by name, with a leading axis of N samples.
     exit_index: int64 [N], where each sample left; the final output is the number of exits.
     confidence: float32 [N], the score of the exit taken; NaN for a final output without one.
-    cost: float64 [N] in `unit`: instructions counted in this run, or nanoseconds measured for the
-        exit that the sample took.
+    unit: what `cost` is counted in ("ns" or "instructions").
     exit_rates: fraction of the samples at each exit, the final output last.
     """
 
     outputs: dict[str, Array]
     exit_index: npt.NDArray[np.int64]
     confidence: npt.NDArray[np.float32]
-    cost: npt.NDArray[np.float64]
     unit: str
     exit_rates: tuple[float, ...]
+    _find_cost: Callable[[], npt.NDArray[np.float64]] = field(repr=False, compare=False)
+
+    @cached_property
+    def cost(self) -> npt.NDArray[np.float64]:
+        """float64 [N]: instructions counted in this run, or the time measured for the exit taken.
+
+        Times are measured when they are first asked for, which takes about a second.
+        """
+        return self._find_cost()
 
 
 @dataclass(frozen=True)
@@ -55,37 +61,61 @@ class Peer:
     unit: str
 
 
-def run(artifact: Artifact, samples: Dataset) -> Result:
-    """The artifact's answers to checked samples.
+class Session:
+    """The loaded code of an artifact.
 
     Raises:
-        ToolError: the emulator is missing or failed.
+        ToolError: a compiler or emulator of the target is missing.
     """
-    manifest = artifact.manifest
-    runner = backends.get(manifest.target).load(artifact.folder)
-    answers = _answers(runner, samples, manifest)
-    cost = (
-        _costs_by_exit(runner, manifest)[answers.exit_index]
-        if answers.cost is None
-        else answers.cost
-    )
-    counts = np.bincount(answers.exit_index, minlength=len(manifest.exits))
-    return Result(
-        outputs=answers.outputs,
-        exit_index=answers.exit_index,
-        confidence=answers.confidence,
-        cost=cost,
-        unit=manifest.static_cost.unit,
-        exit_rates=tuple(float(count) / len(samples) for count in counts),
-    )
 
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._runner: Runner = backends.get(manifest.target).load(folder)
 
-def bench(artifact: Artifact, against: str | None) -> tuple[Bench, Peer | None]:
-    """Measurements of an artifact and of the peer; see `Artifact.bench`."""
-    manifest = artifact.manifest
-    peer = None if against is None else _peer(artifact.folder, manifest, against)
-    runner = backends.get(manifest.target).load(artifact.folder)
-    return runner.bench(_example(manifest)), peer
+    def run(self, samples: Dataset) -> Result:
+        """Answers to checked samples.
+
+        Raises:
+            ToolError: the emulator failed.
+        """
+        manifest = self._manifest
+        answers = _answers(self._runner, samples, manifest)
+        counts = np.bincount(answers.exit_index, minlength=len(manifest.exits))
+        index, counted = answers.exit_index, answers.cost
+        return Result(
+            outputs=answers.outputs,
+            exit_index=index,
+            confidence=answers.confidence,
+            unit=manifest.static_cost.unit,
+            exit_rates=tuple(float(count) / len(samples) for count in counts),
+            _find_cost=lambda: self._exit_costs[index] if counted is None else counted,
+        )
+
+    def bench(self) -> Bench:
+        """Cost of every exit, RAM and flash."""
+        return self._runner.bench(_example(self._manifest))
+
+    def peer(self, name: str) -> Peer:
+        """The network without exits in another runtime.
+
+        Raises:
+            UserError: there is no such peer, or it does not run on the target.
+        """
+        if name not in PEERS:
+            raise UserError(f"unknown peer {name!r}: expected one of {', '.join(PEERS)}")
+        if self._manifest.static_cost.unit != "ns":
+            raise UserError(
+                f"{name} does not run on {self._manifest.target}: compare an artifact for x86-64 "
+                "with it"
+            )
+        model = self._folder / folders.REFERENCE
+        return Peer(name, _onnxruntime_ns(model, _example(self._manifest)), "ns")
+
+    @cached_property
+    def _exit_costs(self) -> npt.NDArray[np.float64]:
+        """Measured cost of a sample that leaves at each exit, where a run does not tell costs."""
+        return np.array([cost.value for cost in self.bench().per_exit])
 
 
 def _answers(runner: Runner, samples: Dataset, manifest: Manifest) -> Answers:
@@ -104,11 +134,6 @@ def _answers(runner: Runner, samples: Dataset, manifest: Manifest) -> Answers:
     )
 
 
-def _costs_by_exit(runner: Runner, manifest: Manifest) -> npt.NDArray[np.float64]:
-    """Measured cost of a sample that leaves at each exit, where a run does not tell costs."""
-    return np.array([cost.value for cost in runner.bench(_example(manifest)).per_exit])
-
-
 def _example(manifest: Manifest) -> dict[str, Array]:
     """One sample of seeded noise: costs do not depend on the values."""
     generator = np.random.default_rng(0)
@@ -119,16 +144,6 @@ def _noise(generator: np.random.Generator, spec: TensorSpec) -> Array:
     if np.dtype(spec.dtype).kind == "f":
         return generator.normal(size=spec.shape).astype(spec.dtype)
     return generator.integers(0, 2, spec.shape).astype(spec.dtype)
-
-
-def _peer(folder: Path, manifest: Manifest, name: str) -> Peer:
-    if name not in PEERS:
-        raise UserError(f"unknown peer {name!r}: expected one of {', '.join(PEERS)}")
-    if manifest.static_cost.unit != "ns":
-        raise UserError(
-            f"{name} does not run on {manifest.target}: compare an artifact for x86-64 with it"
-        )
-    return Peer(name, _onnxruntime_ns(folder / folders.REFERENCE, _example(manifest)), "ns")
 
 
 def _onnxruntime_ns(model: Path, inputs: dict[str, Array]) -> float:
