@@ -55,6 +55,7 @@ def add_exits(
         Budget(options.accuracy_drop, options.confidence, risk),
         AnalyticalModel(targets.get(options.target)),
         seed=options.seed,
+        finetune=options.finetune,
         progress=lambda activity, done: observer.note(f"{activity}, {100 * done:.0f} %"),
     )
     return Search(
