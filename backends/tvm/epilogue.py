@@ -126,3 +126,22 @@ def apply(epilogue: Epilogue, value: Expr, operands: Sequence[Array], place: Pla
         pair = (other, value) if step.reversed else (value, other)
         value = _BINARY[step.op](*pair)
     return value
+
+
+def apply_in_memory(
+    code: FunctionBuilder,
+    epilogue: Epilogue,
+    operands: Sequence[Array],
+    output: Array,
+    *,
+    index: Expr,
+    channel: Expr,
+    count: int,
+) -> None:
+    """The epilogue of `count` channels from `channel` on, already stored from `index` on."""
+    if not epilogue:
+        return
+    with code.loop("channel", count) as step:
+        place = Place(index + step, channel + step, 1)
+        value = apply(epilogue, output.load(place.index), operands, place)
+        code.store(output, place.index, value)

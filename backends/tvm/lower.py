@@ -14,9 +14,8 @@ from offramp.backends.tvm.bare import Bare, bare
 from offramp.backends.tvm.grouping import Kernel, Tail, View, group
 from offramp.backends.tvm.library import KernelLibrary
 from offramp.backends.tvm.segment import segment_graph
-from offramp.backends.tvm.selection import Selection, build, select
+from offramp.backends.tvm.selection import Selection, Tiled, build, select
 from offramp.backends.tvm.tail import TailCall, lower_tail
-from offramp.backends.tvm.templates.tiled_conv import TiledConv
 from offramp.compiler.ir import Block, Program
 from offramp.compiler.plan import BlockPlan, Buffer, KernelCall, Plan, Storage
 from offramp.compiler.targets import Target
@@ -135,7 +134,7 @@ class _Lowering:
                 Bare(
                     function=build(spec),
                     extended=None if extended is None else build(extended),
-                    microkernels=spec.microkernels() if isinstance(spec, TiledConv) else (),
+                    microkernels=spec.microkernels() if isinstance(spec, Tiled) else (),
                     dtypes=("float32",) * (len(selection.arguments) + 1),
                 ),
             )

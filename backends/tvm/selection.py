@@ -13,13 +13,15 @@ from offramp.backends.tvm.anchors import Anchor, Weights
 from offramp.backends.tvm.epilogue import Operand, Step
 from offramp.backends.tvm.grouping import Kernel
 from offramp.backends.tvm.schedules import matrix_tile, row_tile, vector_lanes
-from offramp.backends.tvm.templates import channelwise, conv, tiled_conv
+from offramp.backends.tvm.templates import channelwise, conv, tiled_conv, tiled_depthwise
 from offramp.backends.tvm.templates.channelwise import Channelwise, Reduction
 from offramp.backends.tvm.templates.conv import Conv
 from offramp.backends.tvm.templates.tiled_conv import TiledConv
+from offramp.backends.tvm.templates.tiled_depthwise import TiledDepthwise
 from offramp.compiler.targets import Target
 
-Spec = Conv | TiledConv | Channelwise
+Spec = Conv | TiledConv | Channelwise | TiledDepthwise
+Tiled = TiledConv | TiledDepthwise
 Argument = ir.Value | npt.NDArray[np.generic]
 
 
@@ -48,6 +50,8 @@ def build(spec: Spec) -> Any:
             return tiled_conv.build(spec)
         case Channelwise():
             return channelwise.build(spec)
+        case TiledDepthwise():
+            return tiled_depthwise.build(spec)
 
 
 def select(kernel: Kernel, target: Target) -> Selection:
@@ -61,8 +65,8 @@ def select(kernel: Kernel, target: Target) -> Selection:
         constants.append(_packed(spec, anchor.weights))
     if anchor.bias is not None:
         constants.append(anchor.bias)
-    elif isinstance(spec, TiledConv):
-        constants.append(np.zeros(spec.filters, np.float32))
+    elif isinstance(spec, Tiled):
+        constants.append(np.zeros(anchor.filters, np.float32))
     arguments: list[Argument] = [anchor.source, *constants, *map(_constant, kernel.operands)]
     return Selection(
         kind=_kind(anchor),
@@ -78,8 +82,8 @@ def _residuals(kernel: Kernel, spec: Spec, first: int) -> tuple[int, ...]:
 
     Steps that follow a microkernel find its sums already stored.
     """
-    if isinstance(spec, TiledConv):
-        return (first,) if spec.residual else ()
+    if isinstance(spec, Tiled):
+        return (first,) if isinstance(spec, TiledConv) and spec.residual else ()
     steps = [step for step in kernel.steps if step.has_argument]
     return tuple(first + i for i, s in enumerate(steps) if s.operand is Operand.TENSOR)
 
@@ -95,7 +99,20 @@ def _specify(kernel: Kernel, target: Target) -> Spec:
     if kernel.anchor.reduction is None:
         is_plain = kernel.anchor.groups == 1 and kernel.anchor.window.columns.dilation == 1
         return _tiled_conv(kernel) if is_plain and target.microkernels else _conv(kernel, target)
+    if kernel.anchor.reduction is Reduction.WEIGHTED_SUM and target.microkernels:
+        return _tiled_depthwise(kernel)
     return _channelwise(kernel, target, kernel.anchor.reduction)
+
+
+def _tiled_depthwise(kernel: Kernel) -> TiledDepthwise:
+    """The microkernel clamps at zero; other steps follow it."""
+    has_relu = kernel.steps[:1] == [Step("Relu")]
+    return TiledDepthwise(
+        window=kernel.anchor.window,
+        channels=kernel.anchor.channels,
+        relu=has_relu,
+        epilogue=tuple(kernel.steps[1:] if has_relu else kernel.steps),
+    )
 
 
 def _constant(value: ir.Value) -> Argument:
@@ -128,6 +145,8 @@ def _packed(spec: Spec, weights: Weights) -> Weights:
             return tiled_conv.pack_weights(spec, weights)
         case Channelwise():
             return channelwise.pack_weights(weights)
+        case TiledDepthwise():
+            return tiled_depthwise.pack_weights(spec, weights)
 
 
 def _conv(kernel: Kernel, target: Target) -> Conv:

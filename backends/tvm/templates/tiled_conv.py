@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from offramp.backends.tvm import epilogue as ep
-from offramp.backends.tvm.microkernels import Microkernel, unroll
+from offramp.backends.tvm.microkernels.matrix import MatrixTile, unroll
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
 from offramp.backends.tvm.window import Tiles, Window, uniform_tiles, valid_rows
 
@@ -62,13 +62,13 @@ class TiledConv:
         if self.filters % self.width:
             yield whole * self.width, 1, self.filters % self.width
 
-    def microkernel(self, tile: Tiles, filters: int) -> Microkernel:
+    def microkernel(self, tile: Tiles, filters: int) -> MatrixTile:
         """What computes the tiles of one group."""
         steps = len(tile.segments[0].taps) * self.channels
         rounds, rest = divmod(steps, unroll(tile.width, filters))
-        return Microkernel(tile.width, filters, rest, rounds > 0, self.residual, self.relu)
+        return MatrixTile(tile.width, filters, rest, rounds > 0, self.residual, self.relu)
 
-    def microkernels(self) -> tuple[Microkernel, ...]:
+    def microkernels(self) -> tuple[MatrixTile, ...]:
         """All microkernels that the kernel calls."""
         groups = list(uniform_tiles(self.window.columns, self.pixels))
         found = (self.microkernel(g, filters) for _, _, filters in self.blocks() for g in groups)
@@ -175,16 +175,13 @@ class _BlockBuilder:
                 spec.filters,
             )
         )
-        self._finish(group.width, place)
-
-    def _finish(self, pixels: int, place: Expr) -> None:
-        """What the microkernel leaves of the epilogue."""
-        spec, code = self.spec, self.code
-        if not spec.epilogue:
-            return
-        with code.loop("pixel", pixels) as pixel, code.loop("channel", self.filters) as channel:
-            index = place + pixel * spec.filters + channel
-            target = ep.Place(index, self.first + channel, 1)
-            value = self.arrays.output.load(index)
-            value = ep.apply(spec.epilogue, value, self.arrays.operands, target)
-            code.store(self.arrays.output, index, value)
+        with self.code.loop("pixel", group.width) as pixel:
+            ep.apply_in_memory(
+                self.code,
+                spec.epilogue,
+                arrays.operands,
+                arrays.output,
+                index=place + pixel * spec.filters,
+                channel=self.first,
+                count=self.filters,
+            )

@@ -11,7 +11,10 @@ import pytest
 
 from offramp import backends
 from offramp.backends.tvm.lower import Lowered, lower
-from offramp.backends.tvm.microkernels import REGISTERS, WEIGHTS, Microkernel, unroll
+from offramp.backends.tvm.microkernels import Microkernel
+from offramp.backends.tvm.microkernels.assembly import CHUNK, REGISTERS
+from offramp.backends.tvm.microkernels.depthwise import DepthwiseColumn
+from offramp.backends.tvm.microkernels.matrix import MatrixTile, unroll
 from offramp.compiler import targets
 from offramp.compiler.frontends.onnx import from_onnx
 from offramp.passes.memory import plan_memory
@@ -19,13 +22,16 @@ from offramp.passes.memory import plan_memory
 NETWORK = """
 <ir_version: 9, opset_import: ["" : 17]>
 odd (float[1,5,11,9] x) => (float[1,1] y) <
-  float[7,5,3,3] w1, float[7] b1, float[12,7,1,1] w2, float[9,12,3,3] w3, float[9] b3,
-  float[9,12,1,1] w4, float[3,9,5,5] w5, float[1,3,1,1] w6, int64[2] flat = {1, -1},
+  float[21,5,3,3] w1, float[21] b1, float[21,1,3,4] d1, float[12,21,1,1] w2,
+  float[9,12,3,3] w3, float[9] b3, float[9,12,1,1] w4,
+  float[3,9,5,5] w5, float[1,3,1,1] w6, int64[2] flat = {1, -1},
   float[30,10] m1, float[10] c1, float[10,33] m2, float[33,1] m3
 > {
   a = Conv <pads = [1,1,1,1]> (x, w1, b1)
   b = Relu (a)
-  c = Conv (b, w2)
+  n = Conv <group = 21, pads = [1,2,1,1]> (b, d1)
+  o = Relu (n)
+  c = Conv (o, w2)
   skip = Conv <strides = [2,2]> (c, w4)
   d = Conv <strides = [2,2], pads = [0,0,2,2]> (c, w3, b3)
   e = Add (d, skip)
@@ -59,8 +65,9 @@ def network() -> onnx.ModelProto:
 def test_assembly_agrees_with_onnxruntime(tmp_path: Path) -> None:
     model, target = network(), targets.get("cortex-m7")
     lowered = lower(from_onnx(model), target)
-    kernels = [k for k in lowered.kernels.symbols if "conv" in k or "dense" in k]
-    assert len(kernels) == 9
+    kinds = ("conv", "depthwise", "dense")
+    kernels = [s for s in lowered.kernels.symbols if any(kind in s for kind in kinds)]
+    assert len(kernels) == 10
     backend = backends.get("cortex-m7")
     backend.emit(Lowered(plan_memory(lowered.plan), lowered.kernels), tmp_path)
     x = np.random.default_rng(5).standard_normal((3, 5, 11, 9)).astype(np.float32)
@@ -75,18 +82,21 @@ def test_assembly_agrees_with_onnxruntime(tmp_path: Path) -> None:
 )
 def test_registers_suffice(pixels: int, filters: int) -> None:
     inputs = pixels * unroll(pixels, filters)
-    assert pixels * filters + inputs + min(filters, WEIGHTS) <= REGISTERS
+    assert pixels * filters + inputs + min(filters, CHUNK) <= REGISTERS
 
 
 def test_variants_have_names_of_their_own() -> None:
     flags = [False, True]
-    variants = [
-        Microkernel(pixels, filters, rest, loops, residual, relu)
+    variants: list[Microkernel] = [
+        MatrixTile(pixels, filters, rest, loops, residual, relu)
         for pixels in (1, 2)
         for filters in (1, 8, 10)
         for rest in range(4)
         for loops in flags
         for residual in flags
         for relu in flags
+    ]
+    variants += [
+        DepthwiseColumn(c, taps, relu) for c in (5, 16) for taps in (1, 3) for relu in flags
     ]
     assert len({variant.name for variant in variants}) == len(variants)

@@ -1,13 +1,10 @@
-"""Register-tiled inner loops in Arm assembly, with the same loops in C for every other compiler.
-
-A microkernel computes a tile of `pixels` by `filters` outputs of a convolution or dense layer:
+"""Tiles of convolutions and dense layers: a small matrix product over strided rows.
 
     out[p * out_pixel + f] = act(bias[f] + residual[p * out_pixel + f]
         + sum over rows r, steps k of in[p * in_pixel + r * in_row + k] * w[r * w_row + k * F + f])
 
-All sums stay in floating-point registers, and one `vldmia` loads up to eight consecutive weights
-or four inputs: 72 instructions for 64 multiply-accumulates, where a compiler, which knows only
-single loads, needs about 96. C files call a microkernel as a static function defined above them.
+One `vldmia` loads up to eight consecutive weights or four inputs: 72 instructions for 64
+multiply-accumulates, where a compiler, which knows only single loads, needs about 96.
 """
 
 from __future__ import annotations
@@ -15,19 +12,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-REGISTERS = 32
-WEIGHTS = 8
-"""Weights loaded at a time."""
+from offramp.backends.tvm.microkernels.assembly import (
+    CHUNK,
+    CLOBBERS,
+    GUARD,
+    REGISTERS,
+    clamped_at_zero,
+    quoted,
+    span,
+)
 
 
 @dataclass(frozen=True)
-class Microkernel:
-    """Structure of a microkernel.
+class MatrixTile:
+    """Structure of a microkernel for `pixels` by `filters` outputs.
 
-    pixels, filters: the tile. steps: length of one contiguous run modulo `unroll`, which is
-    computed after the loop. loops: whether any run is at least `unroll` long. residual: whether a
-    tensor of the output's shape (perhaps the output itself) is added. relu: whether negative sums
-    become zero.
+    rest: length of one contiguous run modulo `unroll`, computed after the loop. loops: whether a
+    run is at least `unroll` long. residual: whether a tensor of the output's shape (perhaps the
+    output itself) is added. relu: whether negative sums become zero.
     """
 
     pixels: int
@@ -52,10 +54,11 @@ class Microkernel:
         """The C definition: assembly for Arm with a floating-point unit, loops elsewhere."""
         return _FUNCTION.format(
             name=self.name,
-            assembly="\n".join(f'      "{line}\\n"' for line in self._assembly()),
+            guard=GUARD,
+            assembly=quoted(self._assembly()),
             pointers="".join(f"  const float *x{p} = in + {p} * in_pixel;\n" for p in self._pixels),
             outputs=", ".join([f'[x{p}] "+r"(x{p})' for p in self._pixels]),
-            clobbers=", ".join(f'"s{i}"' for i in range(REGISTERS)),
+            clobbers=CLOBBERS,
             pixels=self.pixels,
             filters=self.filters,
             unroll=self.unroll,
@@ -103,11 +106,11 @@ class Microkernel:
         weights = inputs + self.pixels * self.unroll
         for pixel in self._pixels:
             first = inputs + pixel * self.unroll
-            yield f"vldmia %[x{pixel}]!, {_span(first, steps)}"
+            yield f"vldmia %[x{pixel}]!, {span(first, steps)}"
         for step in range(steps):
-            for start in range(0, self.filters, WEIGHTS):
-                count = min(WEIGHTS, self.filters - start)
-                yield f"vldmia %[w]!, {_span(weights, count)}"
+            for start in range(0, self.filters, CHUNK):
+                count = min(CHUNK, self.filters - start)
+                yield f"vldmia %[w]!, {span(weights, count)}"
                 for pixel in self._pixels:
                     item = inputs + pixel * self.unroll + step
                     for i in range(count):
@@ -115,7 +118,7 @@ class Microkernel:
 
     def _add_residual(self) -> Iterator[str]:
         spare = self.pixels * self.filters
-        room = min(REGISTERS - spare, WEIGHTS)
+        room = min(REGISTERS - spare, CHUNK)
         yield "mov %[count], %[residual]"
         for pixel in self._pixels:
             for start in range(0, self.filters, room):
@@ -130,9 +133,7 @@ class Microkernel:
     def _finish(self) -> Iterator[str]:
         count = self.pixels * self.filters
         if self.relu:
-            yield "mov %[count], #0"
-            yield f"vmov s{count}, %[count]"
-            yield from (f"vmaxnm.f32 s{i}, s{i}, s{count}" for i in range(count))
+            yield from clamped_at_zero(count, "%[count]")
         for pixel in self._pixels:
             yield from _transfer("vstmia", "%[out]", self._sum(pixel, 0), self.filters)
             if pixel + 1 < self.pixels:
@@ -141,12 +142,8 @@ class Microkernel:
 
 def unroll(pixels: int, filters: int) -> int:
     """Inputs of each pixel that fit in registers beside the sums and the weights."""
-    room = REGISTERS - pixels * filters - min(filters, WEIGHTS)
+    room = REGISTERS - pixels * filters - min(filters, CHUNK)
     return max(n for n in (1, 2, 4) if n * pixels <= room)
-
-
-def _span(first: int, count: int) -> str:
-    return f"{{s{first}}}" if count == 1 else f"{{s{first}-s{first + count - 1}}}"
 
 
 def _transfer(
@@ -154,7 +151,7 @@ def _transfer(
 ) -> Iterator[str]:
     """Load or store consecutive registers; with an offset, one by one."""
     if offset == 0:
-        yield f"{operation} {pointer}, {_span(first, count)}"
+        yield f"{operation} {pointer}, {span(first, count)}"
         return
     single = {"vldmia": "vldr", "vstmia": "vstr"}[operation]
     for i in range(count):
@@ -165,7 +162,7 @@ _FUNCTION = """\
 static void {name}(float *out, const float *in, const float *w, const float *bias,
                    const float *residual, int32_t rows, int32_t steps, int32_t in_row,
                    int32_t w_row, int32_t in_pixel, int32_t out_pixel) {{
-{unused}#if defined(__ARM_FP) && defined(__ARM_FEATURE_FMA) && defined(__thumb2__)
+{unused}{guard}
 {pointers}  int32_t in_skip = 4 * (in_row - steps), w_skip = 4 * (w_row - steps * {filters});
   int32_t rounds = steps / {unroll}, count;
   __asm volatile(

@@ -1,0 +1,39 @@
+"""Spelling of Arm floating-point assembly in GNU C."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+REGISTERS = 32
+"""Single-precision registers, s0 to s31."""
+
+CHUNK = 8
+"""Values that one instruction loads at a time."""
+
+CLOBBERS = ", ".join(f'"s{i}"' for i in range(REGISTERS))
+
+GUARD = "#if defined(__thumb2__) && defined(__ARM_FP) && defined(__ARM_FEATURE_FMA)"
+"""Thumb-2 with fused multiply-add. The assembler refuses `vmaxnm.f32` on units before FPv5."""
+
+
+def span(first: int, count: int) -> str:
+    """A list of consecutive registers."""
+    return f"{{s{first}}}" if count == 1 else f"{{s{first}-s{first + count - 1}}}"
+
+
+def chunks(count: int) -> Iterator[tuple[int, int]]:
+    """(start, size) of pieces of at most `CHUNK` values."""
+    for start in range(0, count, CHUNK):
+        yield start, min(CHUNK, count - start)
+
+
+def clamped_at_zero(count: int, scratch: str) -> Iterator[str]:
+    """Make negative values in s0 to s(count - 1) zero; overwrites `scratch` and s(count)."""
+    yield f"mov {scratch}, #0"
+    yield f"vmov s{count}, {scratch}"
+    yield from (f"vmaxnm.f32 s{i}, s{i}, s{count}" for i in range(count))
+
+
+def quoted(lines: Iterable[str]) -> str:
+    """Lines of assembly as C string literals."""
+    return "\n".join(f'      "{line}\\n"' for line in lines)
