@@ -34,13 +34,21 @@ def make_names_unique(model: ir.Model) -> None:
             done.add(value)
     for inner in (graph, *graph.subgraphs()):
         _rename_values(inner, taken, done)
+    absent = [v for node in graph.all_nodes() for v in node.outputs if _is_left_out(v)]
     NameFixPass()(model)
+    for value in absent:
+        value.name = ""
+
+
+def _is_left_out(value: ir.Value) -> bool:
+    """Whether a node does not give this output: ONNX leaves its name empty."""
+    return not value.name and not value.uses() and not value.is_graph_output()
 
 
 def _rename_values(graph: ir.Graph, taken: set[str | None], done: set[ir.Value]) -> None:
     constants = tuple(graph.initializers.values())
     graph.initializers.clear()
-    made = (value for node in graph for value in node.outputs if value.name != "")
+    made = (value for node in graph for value in node.outputs if not _is_left_out(value))
     for value in (*graph.inputs, *constants, *made):
         if value not in done:
             value.name = fresh(value.name or "value", taken)

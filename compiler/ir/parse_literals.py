@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from math import prod
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from offramp.compiler.errors import UserError
 from offramp.compiler.ir.reader import Reader
+from offramp.compiler.ir.tokens import unquoted
 
 Literal = int | float | str | bool
 
@@ -41,7 +43,7 @@ def parse_tensor(
         items = reader.listed("[", lambda: _literal(reader), "]")
         if len(items) != prod(dims):
             raise reader.error(f"a tensor of shape {list(dims)} cannot have {len(items)} elements")
-        return ir.tensor(np.array(items, dtype.numpy()).reshape(dims), dtype)
+        return ir.tensor(_array(reader, items, dtype).reshape(dims), dtype)
     kind, _, digits = reader.next().text.partition(":")
     if kind == "sha256":
         if digits not in weights:
@@ -81,7 +83,7 @@ def _scalar(name: str, value: Literal) -> ir.Attr:
 def _literal(reader: Reader) -> Literal:
     token = reader.next()
     if token.kind == "string":
-        return str(json.loads(token.text))
+        return unquoted(token.text)
     if token.kind == "name" and token.text in ("true", "false"):
         return token.text == "true"
     if token.kind != "number":
@@ -90,6 +92,21 @@ def _literal(reader: Reader) -> Literal:
         return int(token.text)
     except ValueError:
         return float(token.text)
+
+
+def _array(reader: Reader, items: list[Literal], dtype: ir.DataType) -> npt.NDArray[Any]:
+    """The elements as an array, if each is exactly of the element type's kind."""
+    kinds: tuple[type, ...] = (int, float)
+    if dtype == ir.DataType.BOOL:
+        kinds = (bool,)
+    elif dtype.is_integer():
+        kinds = (int,)
+    try:
+        if all(type(item) in kinds for item in items):
+            return np.array(items, dtype.numpy())
+    except OverflowError:
+        pass
+    raise reader.error(f"these elements are not all of type {dtype.name.lower()}")
 
 
 def _from_bytes(

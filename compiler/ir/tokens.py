@@ -60,5 +60,14 @@ def tokens(text: str) -> Iterator[Token]:
 
 
 def unquoted(word: str) -> str:
-    """A quoted word without its quotes, any other as it is."""
-    return str(json.loads(word)) if word.startswith('"') else word
+    """A quoted word without its quotes, any other as it is.
+
+    Raises:
+        UserError: an escape that JSON does not have, or a line break inside the quotes.
+    """
+    if not word.startswith('"'):
+        return word
+    try:
+        return str(json.loads(word))
+    except ValueError as error:
+        raise UserError(f"{word} is no quoted text: {error}") from error

@@ -118,6 +118,10 @@ def test_long_tensors_are_hashes_or_bytes() -> None:
         (HEADER + "e(%x: float[1,2]) {speed = 1.0}: return (%x)", "unknown annotations"),
         (HEADER + "e(%x: float[1,2]): weight %w: float[2] = [1.0] return (%x)", "1 elements"),
         (HEADER + "e(%x: float[1,2]): weight %w: float[2] = hex:00 return (%x)", "8 bytes"),
+        (HEADER + "e(%x: float[1,2]): weight %w: int8[1] = [300] return (%x)", "of type int8"),
+        (HEADER + "e(%x: float[1,2]): weight %w: int8[1] = [0.5] return (%x)", "of type int8"),
+        (HEADER + "e(%x: float[1,2]): weight %w: float[1] = [true] return (%x)", "of type float"),
+        (HEADER + 'e(%x: float[1,2]): %"a\\q": float[1] = A(%x) return (%x)', "no quoted text"),
         (HEADER + "e(%x: float[1,2]): ; return (%x)", "';' begins no word"),
         (
             HEADER + "e(%x: float[1,2]): %h: float[1,2] = A(%x) {a = [1, 0.5]} return (%h)",
