@@ -29,7 +29,8 @@ from offramp.passes.exits.training import TrainingSet
 class FinetuneRecipe:
     """How network and heads are trained together.
 
-    batch: samples in a step. samples: how many altered samples are seen in all, in whole passes.
+    batch: samples in a step. samples: how many altered samples are seen in all, in whole passes
+        over the training set, of which there are no more than `most_epochs`.
     head_rate, backbone_rate: peak learning rates; both rise over the first `warm_up` of the steps
         and fall as a cosine (Loshchilov & Hutter 2017).
     head_decay, backbone_decay: of AdamW. temperature: of the distillation.
@@ -40,7 +41,8 @@ class FinetuneRecipe:
     """
 
     batch: int = 128
-    samples: int = 180_000
+    samples: int = 360_000
+    most_epochs: int = 40
     head_rate: float = 2e-3
     backbone_rate: float = 1e-4
     warm_up: float = 0.05
@@ -221,7 +223,7 @@ def _channels_last(feature: Tensor) -> Tensor:
 
 
 def _epochs(data: TrainingSet, recipe: FinetuneRecipe) -> int:
-    return max(1, round(recipe.samples / data.count))
+    return min(max(1, round(recipe.samples / data.count)), recipe.most_epochs)
 
 
 def _steps(data: TrainingSet, recipe: FinetuneRecipe) -> int:
