@@ -165,7 +165,7 @@ def _checked(proto: Any) -> Any:
     _forget_initializer_inputs(proto.graph)
     version = checks.opset(proto)
     checks.check_graph(proto.graph, version)
-    checks.check_inputs(proto.graph)
+    checks.check_interface(proto.graph)
     checks.check_schema(proto)
     return _convert(proto, version)
 
@@ -190,6 +190,8 @@ def _to_ir(proto: Any) -> ir.Model:
     model.graph.opset_imports.clear()
     model.graph.opset_imports[""] = version
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    for node in model.graph.all_nodes():
+        node.name = node.name or next((str(value.name) for value in node.outputs), "")
     make_names_unique(model)
     return model
 

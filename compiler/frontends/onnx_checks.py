@@ -112,12 +112,19 @@ def check_graph(graph: Any, version: int, outer: frozenset[str] = frozenset()) -
     _sort(graph)
 
 
-def check_inputs(graph: Any) -> None:
-    """Refuse inputs without a shape.
+def check_interface(graph: Any) -> None:
+    """Refuse inputs without a shape, and outputs that share names.
 
     Raises:
-        UserError: names the input.
+        UserError: names the input or output.
     """
+    _no_duplicates((output.name for output in graph.output), "output")
+    inputs = {value.name for value in graph.input}
+    for output in graph.output:
+        if output.name in inputs:
+            raise UserError(
+                f"output {output.name!r} is an input too: leave it out, or copy it by an Identity"
+            )
     for value in graph.input:
         tensor = value.type.HasField("tensor_type")
         if tensor and not value.type.tensor_type.HasField("shape"):

@@ -7,6 +7,7 @@ inputs are static, and is folded on the way; so are the `If`s and `Loop`s that i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -136,8 +137,8 @@ class _Walk:
 
     def _branches(self, graph: ir.Graph, node: ir.Node) -> None:
         arms = [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
-        condition = node.inputs[0]
-        if condition is not None and condition.const_value is not None:
+        condition = _condition(node)
+        if condition.const_value is not None:
             decided = bool(condition.const_value.numpy().reshape(-1)[0])
             results = self.inline(graph, node, arms[0] if decided else arms[1], ())
             self._redirect(graph, node, results)
@@ -181,6 +182,22 @@ class _Site:
 
     def constant(self, array: npt.NDArray[Any]) -> ir.Value:
         return self._walk.constant(self._graph, array)
+
+
+def _condition(node: ir.Node) -> ir.Value:
+    condition = node.inputs[0]
+    shape = None if condition is None else condition.shape
+    if (
+        condition is None
+        or condition.dtype != ir.DataType.BOOL
+        or shape is None
+        or prod(shape.numpy()) != 1
+    ):
+        found = "missing" if condition is None else f"{condition.dtype} {shape}"
+        raise UserError(
+            f"{describe(node)} needs one boolean to decide by, its condition is {found}"
+        )
+    return condition
 
 
 def _describe_constant(value: ir.Value) -> None:

@@ -212,6 +212,22 @@ def test_output_that_nothing_defines() -> None:
         from_onnx(parse("m (float[1,2] x) => (float[1,2] z) { y = Relu(x) }"))
 
 
+def test_outputs_that_share_names() -> None:
+    with pytest.raises(UserError, match="output 'x' is an input too"):
+        from_onnx(parse("m (float[1,2] x) => (float[1,2] x, float[1,2] y) { y = Relu(x) }"))
+    with pytest.raises(UserError, match="output name 'y' is defined twice"):
+        from_onnx(parse("m (float[1,2] x) => (float[1,2] y, float[1,2] y) { y = Relu(x) }"))
+
+
+@pytest.mark.parametrize("kind", ["bool[1,2]", "float"])
+def test_condition_that_does_not_decide(kind: str) -> None:
+    text = f"""m (float[1,2] x, {kind} c) => (float[1,2] y) {{
+        y = If (c) < then_branch = t () => (float[1,2] a) {{ a = Neg(x) }},
+                     else_branch = e () => (float[1,2] b) {{ b = Relu(x) }} > }}"""
+    with pytest.raises(UserError, match=r"'If' .*needs one boolean"):
+        from_onnx(parse(text))
+
+
 def nested_ifs(depth: int) -> onnx.ModelProto:
     """`If`s in the then-branches of one another, built in place: copying would hit a limit."""
     model = onnx.ModelProto(ir_version=10, opset_import=[helper.make_opsetid("", 18)])
