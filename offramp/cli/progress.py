@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -12,6 +13,8 @@ from rich.table import Table
 from offramp.cli.session import errors_console, interruption
 from offramp.observer import Observer
 
+SECONDS_BETWEEN_LINES = 10.0
+
 
 class ConsoleObserver(Observer):
     """Shows stages, notes and dumped programs on a console."""
@@ -21,6 +24,7 @@ class ConsoleObserver(Observer):
         self._console = console
         self._status = status
         self._stage = ""
+        self._shown = time.monotonic()
 
     def started(self, name: str) -> None:
         """Show the new stage, unless the user has interrupted the one before."""
@@ -32,9 +36,13 @@ class ConsoleObserver(Observer):
             self._status.update(f"{name} ...")
 
     def note(self, text: str) -> None:
-        """Show how far the stage has come; only a terminal can overwrite such lines."""
+        """Show how far the stage has come; where lines stay, one now and then is enough."""
+        interruption.check()
         if self._status is not None:
             self._status.update(f"{self._stage}: {text}")
+        elif time.monotonic() - self._shown > SECONDS_BETWEEN_LINES:
+            self._shown = time.monotonic()
+            self._console.print(f"  {text}", markup=False)
 
     def dump(self, text: str) -> None:
         """Print a program."""
