@@ -229,6 +229,8 @@ class BlockRewriter:
         return result
 
     def _value(self, old: ir.Value, is_last: bool) -> ir.Value:
+        if not old.name:  # an output that the node leaves out
+            return ir.Value(name="")
         shape = rules.static_shape(old)
         if is_last:
             shape = _permuted(shape, rules.to_last(len(shape)))

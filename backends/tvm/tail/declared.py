@@ -109,6 +109,10 @@ def _reduced_axes(
     return np.array(candidates[0], np.int64) if len(candidates) == 1 else None
 
 
+def _length(first: TensorType | None, outputs: Types, given: Attributes) -> npt.NDArray[Any] | None:
+    return None if outputs[0] is None else np.array(outputs[0].shape[0], np.int64)
+
+
 _REDUCTIONS = (
     "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
     "ReduceSum ReduceSumSquare"
@@ -124,5 +128,8 @@ _RECOVERIES: dict[str, tuple[int, Recovery]] = {
     "Resize": (3, _output_shape),
     "CenterCropPad": (1, _cropped_shape),
     "AffineGrid": (1, _grid_size),
+    "BlackmanWindow": (0, _length),
+    "HammingWindow": (0, _length),
+    "HannWindow": (0, _length),
 } | dict.fromkeys(_REDUCTIONS.split(), (1, _reduced_axes))
 """By operator: the position of the operand, and what determines it."""

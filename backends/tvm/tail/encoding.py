@@ -7,6 +7,7 @@ than eight bits, and floats of four, take one byte each, as ml_dtypes arrays do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +87,7 @@ def decode(builder: Any, value: Encoded) -> Any:
     if value.dtype == "float16":
         return builder.emit(storage.astype("float32"))
     if value.dtype in _BITS:
-        return storage
+        return _elementwise(builder, _low_bits(value.dtype), storage)
     if value.dtype == "bfloat16":
         widen = lambda x: tirx.reinterpret("float32", x.astype("uint32") << 16)  # noqa: E731
         return _elementwise(builder, widen, storage)
@@ -106,8 +107,7 @@ def encode(builder: Any, expression: Any, dtype: str, rounding: Rounding) -> Enc
     if dtype == "float16":
         return Encoded(builder.emit(expression.astype("float16")), dtype)
     if dtype in _BITS:
-        spare = 8 - _BITS[dtype]
-        convert = lambda x: (x << spare) >> spare  # noqa: E731  # keeps the low bits, and their sign
+        convert = _low_bits(dtype)
     elif dtype == "bfloat16":
         convert = _to_bfloat16
     elif dtype == "float8_e8m0fnu":
@@ -124,6 +124,12 @@ def _elementwise(builder: Any, function: Any, operand: Any) -> Any:
         return te.compute(extents, lambda *i: function(x(*i)), name="convert")
 
     return builder.emit_te(compute, operand)
+
+
+def _low_bits(dtype: str) -> Callable[[Any], Any]:
+    """Keeps the bits of the integer type `dtype` and their sign; a byte's others are undefined."""
+    spare = 8 - _BITS[dtype]
+    return lambda x: (x << spare) >> spare
 
 
 def _bits(x: Any) -> Any:

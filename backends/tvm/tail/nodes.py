@@ -166,7 +166,7 @@ class NodeImporter:
         if node.op_type in CONTROL_FLOW:
             return [self._control_flow]
         if node.op_type in BY_FUNCTION_BODY:
-            return [self._own, self._function_body]
+            return [self._own, self._function_body, self._tvm]
         return [self._own, self._tvm, self._function_body]
 
     def _control_flow(self, site: Site) -> list[Any] | None:

@@ -56,6 +56,16 @@ def max_pool(call: OperatorCall) -> Any:
     return call.compute(compute, call.expression(0))
 
 
+def roi_align(call: OperatorCall) -> None:
+    """RoiAlign by averages is TVM's; its maxima are not those of ONNX.
+
+    Raises:
+        RefusalError: maxima are asked for.
+    """
+    if call.attribute("mode", "avg") == "max":
+        raise RefusalError("mode 'max' is not supported")
+
+
 def col_to_im(call: OperatorCall) -> Any:
     """Col2Im: every pixel sums the columns of the windows that cover it."""
     kind = call.type_of(0)
