@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from offramp.backends.tvm import epilogue as ep
 from offramp.backends.tvm.schedules import Tile
+from offramp.backends.tvm.templates.blocks import Block
 from offramp.backends.tvm.tir import (
     Array,
     Expr,
@@ -82,36 +83,6 @@ class Conv:
         if self.width % step:
             rest = self.width % step
             yield Block(whole * step, 1, rest, self.lanes, self.panel or rest)
-
-
-@dataclass(frozen=True)
-class Block:
-    """`count` neighbouring blocks of `width` output channels of one group, from `start` on."""
-
-    start: int
-    count: int
-    width: int
-    lanes: int
-    panel: int
-
-    @property
-    def padded(self) -> int:
-        """Channels with the unused lanes of the last vector."""
-        return -(-self.width // self.lanes) * self.lanes
-
-    @property
-    def stored(self) -> int:
-        """Channels with the unused channels of the last panel."""
-        return -(-self.width // self.panel) * self.panel
-
-    def pieces(self) -> Iterator[tuple[int, int]]:
-        """(first channel, lanes) of whole vectors, then of halves, quarters, ... of one."""
-        start, lanes = 0, self.lanes
-        while lanes:
-            while start + lanes <= self.width:
-                yield start, lanes
-                start += lanes
-            lanes //= 2
 
 
 def pack_weights(spec: Conv, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
