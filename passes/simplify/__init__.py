@@ -35,9 +35,9 @@ def simplification() -> tuple[Pass, ...]:
         MergeTransposes(),
         EliminateNoOps(),
         FusePad(),
-        FuseBatchNorm(),
         FuseConvBias(),
         MatMulToGemm(),
+        FuseBatchNorm(),
         PerBlock(RemoveUnusedNodesPass()),
     )
 

@@ -1,4 +1,4 @@
-"""Fold a batch normalisation into the convolution before it."""
+"""Fold a batch normalisation into the convolution or dense layer before it."""
 
 from __future__ import annotations
 
@@ -15,26 +15,40 @@ from offramp.passes.simplify.rewriting import add_constant, floats, replace, sol
 
 @dataclass(frozen=True)
 class FuseBatchNorm(BlockPass):
-    """BN(Conv(x, W, b)) = Conv(x, k W, k (b - mean) + beta) with k = gamma / sqrt(var + eps).
+    """BN(L(x, W, b)) = L(x, k W, k (b - mean) + beta) with k = gamma / sqrt(var + eps).
 
-    Per output channel, computed in double precision. For Conv, and ConvTranspose of one group,
-    with constant parameters, where nobody else reads the convolution.
+    Per output channel, computed in double precision. L is a Conv, a ConvTranspose of one group, or
+    a plain Gemm, with constant parameters, and nobody else reads it.
     """
 
     def rewrite(self, graph: ir.Graph, program: Program) -> bool:
         """Fuse every such pair."""
         changed = False
-        for conv in tuple(graph):
-            norm = sole_reader(conv.outputs[0]) if _is_convolution(conv) else None
-            if norm is not None and norm.op_type == "BatchNormalization" and _is_inference(norm):
-                changed = _fuse(graph, conv, norm) or changed
+        for layer in tuple(graph):
+            axis = _output_axis(layer)
+            norm = None if axis is None else sole_reader(layer.outputs[0])
+            if axis is None or norm is None or norm.op_type != "BatchNormalization":
+                continue
+            if _is_inference(norm):
+                changed = _fuse(graph, layer, norm, axis) or changed
         return changed
 
 
-def _is_convolution(node: ir.Node) -> bool:
-    if node.op_type == "ConvTranspose":
-        return node.attributes.get_int("group", 1) == 1
-    return node.op_type == "Conv"
+def _output_axis(layer: ir.Node) -> int | None:
+    """The axis of output channels in the weights; None for anything but a linear layer."""
+    attributes = layer.attributes
+    match layer.op_type:
+        case "Conv":
+            return 0
+        case "ConvTranspose":
+            return 1 if attributes.get_int("group", 1) == 1 else None
+        case "Gemm":
+            scaled = (
+                attributes.get_float("alpha", 1.0) != 1 or attributes.get_float("beta", 1.0) != 1
+            )
+            return None if scaled else 1 - attributes.get_int("transB", 0)
+        case _:
+            return None
 
 
 def _is_inference(norm: ir.Node) -> bool:
@@ -42,27 +56,27 @@ def _is_inference(norm: ir.Node) -> bool:
     return norm.attributes.get_int("training_mode", 0) == 0 and not statistics_read
 
 
-def _fuse(graph: ir.Graph, conv: ir.Node, norm: ir.Node) -> bool:
-    weights, old_bias = conv.inputs[1], conv.inputs[2] if len(conv.inputs) > 2 else None
+def _fuse(graph: ir.Graph, layer: ir.Node, norm: ir.Node, axis: int) -> bool:
+    weights, old_bias = layer.inputs[1], layer.inputs[2] if len(layer.inputs) > 2 else None
     kernel = floats(weights)
     parameters = [floats(value) for value in norm.inputs[1:5]]
     if kernel is None or weights is None or any(p is None for p in parameters):
         return False
     gamma, beta, mean, variance = (p for p in parameters if p is not None)
-    bias = np.zeros_like(mean) if old_bias is None else floats(old_bias)
-    if bias is None:
+    bias = np.zeros(1) if old_bias is None else floats(old_bias)
+    if bias is None or bias.shape not in ((), (1,), mean.shape, (1, mean.size)):
         return False
     scale = gamma / np.sqrt(variance + norm.attributes.get_float("epsilon", 1e-5))
-    axis = 1 if conv.op_type == "ConvTranspose" else 0
-    new_kernel = kernel * _along(scale, axis, kernel.ndim)
     name = weights.name or "weight"
     inputs = [
-        conv.inputs[0],
-        add_constant(graph, f"{name}_normalised", new_kernel, weights),
-        add_constant(graph, f"{name}_bias", scale * (bias - mean) + beta, weights),
+        layer.inputs[0],
+        add_constant(
+            graph, f"{name}_normalised", kernel * _along(scale, axis, kernel.ndim), weights
+        ),
+        add_constant(graph, f"{name}_bias", scale * (bias.ravel() - mean) + beta, weights),
     ]
-    replace(graph, norm, conv.op_type, inputs, tuple(conv.attributes.values()))
-    graph.remove(conv, safe=True)
+    replace(graph, norm, layer.op_type, inputs, tuple(layer.attributes.values()))
+    graph.remove(layer, safe=True)
     return True
 
 

@@ -31,6 +31,27 @@ def test_fuses_per_output_channel_of_groups(rewritten: Rewritten) -> None:
     assert rewritten(FuseBatchNorm(), body, IMAGE, IMAGE) == ["Conv"]
 
 
+@pytest.mark.parametrize(
+    "gemm", ["Gemm(%x, %v)", "Gemm(%x, %v, %b)", "Gemm(%x, %u, %b) {transB = 1}"]
+)
+def test_fuses_into_a_dense_layer(rewritten: Rewritten, gemm: str) -> None:
+    body = f"""{NORM}
+    weight %v: float[3,2] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    weight %u: float[2,3] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    %c: float[1,2] = {gemm}
+    %y: float[1,2] = BatchNormalization(%c, %gamma, %beta, %mean, %var)"""
+    assert rewritten(FuseBatchNorm(), body, "float[1,3]", "float[1,2]") == ["Gemm"]
+
+
+def test_keeps_a_norm_after_a_scaled_dense_layer(rewritten: Rewritten) -> None:
+    body = f"""{NORM}
+    weight %v: float[3,2] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    %c: float[1,2] = Gemm(%x, %v, %b) {{alpha = 0.5}}
+    %y: float[1,2] = BatchNormalization(%c, %gamma, %beta, %mean, %var)"""
+    left = rewritten(FuseBatchNorm(), body, "float[1,3]", "float[1,2]")
+    assert left == ["Gemm", "BatchNormalization"]
+
+
 def test_keeps_a_norm_whose_convolution_others_read(rewritten: Rewritten) -> None:
     body = f"""{NORM}
     %c: {IMAGE} = Conv(%x, %w)
