@@ -13,7 +13,7 @@ from offramp.compiler.ir import Program
 from offramp.compiler.oracle import Oracle
 
 TOLERANCE = 1e-3
-"""Relative to the largest answer: kernels for other batch sizes round differently."""
+"""Of the mean difference, relative to the largest answer: kernels round differently by batch."""
 SYMBOLIC_SAMPLES = 2
 """Samples to try where the batch is free."""
 
@@ -67,9 +67,14 @@ def _run(model: Any, inputs: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[An
 
 
 def _agree(whole: npt.NDArray[Any], single: npt.NDArray[Any]) -> bool:
+    """Whether two answers are the same up to rounding, which may tip a few quantised elements."""
     if whole.size != single.size:
         return False
     expected = np.asarray(whole, np.float64).ravel()
     found = np.asarray(single, np.float64).ravel()
-    scale = np.nanmax(np.abs(expected), initial=1e-6, where=np.isfinite(expected))
-    return np.allclose(found, expected, rtol=0.0, atol=TOLERANCE * scale, equal_nan=True)
+    finite = np.isfinite(expected)
+    if not np.array_equal(expected[~finite], found[~finite], equal_nan=True):
+        return False
+    scale = np.abs(expected[finite]).max(initial=1e-6)
+    difference = np.abs(expected[finite] - found[finite]).sum()
+    return bool(difference <= TOLERANCE * scale * finite.sum())
