@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -13,11 +14,13 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 from onnxruntime import InferenceSession
+from torch import Tensor
 
 from offramp.compiler.torch_module import GraphModule
 
 Arrays = Sequence[npt.NDArray[Any] | None]
 OPSET = 22
+SAMPLES = 2
 
 
 def single_node(
@@ -55,15 +58,35 @@ def check(
     tolerance: float = 1e-5,
     **attributes: Any,
 ) -> None:
-    """Torch agrees with onnxruntime within `tolerance`, relative to the largest output."""
+    """Torch agrees with onnxruntime within `tolerance`, relative to the largest output.
+
+    It does so alone and as one of several samples, without a warning.
+    """
     inputs = tuple(None if x is None else np.asarray(x) for x in inputs)
     model = single_node(op_type, inputs, constants, outputs, attributes)
     given = {f"x{i}": x for i, x in enumerate(inputs) if x is not None}
     session = cast("Any", InferenceSession(model.SerializeToString()))
     expected: list[npt.NDArray[Any]] = session.run(None, given)
-    module = GraphModule(ir.from_proto(model).graph, batched=False)
-    with torch.no_grad():
-        found = module(*(torch.from_numpy(x) for x in given.values()))
+    graph = ir.from_proto(model).graph
+    arguments = [torch.from_numpy(x) for x in given.values()]
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_close(GraphModule(graph, batched=False)(*arguments), expected, tolerance)
+        if arguments:
+            several = GraphModule(graph)(*(batch_of(x) for x in arguments))
+            for sample in range(SAMPLES):
+                alone = [y[sample].reshape(r.shape) for y, r in zip(several, expected, strict=True)]
+                assert_close(alone, expected, tolerance)
+
+
+def batch_of(x: Tensor) -> Tensor:
+    """The same sample several times, on the leading axis if that has length 1."""
+    return torch.stack([x[0] if x.ndim and len(x) == 1 else x] * SAMPLES)
+
+
+def assert_close(
+    found: Sequence[Tensor], expected: Sequence[npt.NDArray[Any]], tolerance: float
+) -> None:
     assert len(found) == len(expected)
     for y, reference in zip(found, expected, strict=True):
         assert tuple(y.shape) == reference.shape
