@@ -12,7 +12,8 @@ from typing import Any
 
 from offramp.backends.tvm.tail.refusal import RefusalError
 from offramp.backends.tvm.tail.types import TensorType
-from offramp.backends.tvm.tail.untyped import ffi, ir, s_tir, te, tirx
+from offramp.backends.tvm.tail.untyped import ffi, ir, s_tir, sym, te, tirx
+from offramp.backends.tvm.tail.vector_math import without_libm
 from offramp.compiler.targets import Target
 
 _SPATIAL, _REDUCTION = tirx.IterVar.DataPar, tirx.IterVar.CommReduce
@@ -36,7 +37,8 @@ def schedule(function: Any, target: Target) -> Any:
         nest = _nest(state, block)
         if nest is not None and nest.reductions:
             _order_reduction(state, nest, target)
-    return state.mod["main"]
+    ordered = state.mod["main"]
+    return without_libm(ordered) if target.vector_lanes > 1 else ordered
 
 
 def _without_offsets(function: Any) -> Any:
@@ -188,7 +190,13 @@ def _spatial_variables(statement: Any) -> list[Any]:
 
 def _contiguous_or_independent(load: Any, variable: Any) -> bool:
     uses = [_mentions(index, variable) for index in load.indices]
-    return not any(uses) or (not any(uses[:-1]) and load.indices[-1].same_as(variable))
+    return not any(uses) or (not any(uses[:-1]) and _moves_by_one(load.indices[-1], variable))
+
+
+def _moves_by_one(index: Any, variable: Any) -> bool:
+    """Whether `index` is `variable` plus something independent of it."""
+    parts = sym.detect_linear_equation(index, [variable])
+    return len(parts) == 2 and getattr(parts[0], "value", None) == 1
 
 
 def _loads(body: Any) -> list[Any]:

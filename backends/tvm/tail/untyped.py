@@ -8,10 +8,12 @@ import tvm.ir
 import tvm.relax
 import tvm.runtime
 import tvm.s_tir
+import tvm.sym
 import tvm.te
 import tvm.tirx
 import tvm_ffi
 
+sym: Any = tvm.sym
 ir: Any = tvm.ir
 relax: Any = tvm.relax
 runtime: Any = tvm.runtime

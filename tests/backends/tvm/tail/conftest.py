@@ -28,7 +28,8 @@ def graph_of(text: str, constants: Mapping[str, Array] | None = None, opset: int
         model.graph.input.remove(value)
         model.graph.initializer.append(onnx.numpy_helper.from_array(data, name))
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    return ir.from_proto(model).graph
+    graph: ir.Graph = ir.from_proto(model).graph
+    return graph
 
 
 def lower(
