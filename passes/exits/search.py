@@ -29,8 +29,8 @@ COPY_RANKS = (None, 2)
 LARGEST_HEAD = 0.35
 """Heads that cost more than this fraction of the network are not considered."""
 
-LOOSE = 6.0
-"""How much larger the budget is at which half-trained heads are compared."""
+LOOSER = (2.0, 5.0, 10.0)
+"""Points added to the budget when half-trained heads are compared; one policy for each."""
 
 FITTING = 2000
 """Training samples that criteria are fitted on."""
@@ -218,16 +218,19 @@ def selector_of(search: HeadSearch, budget: Budget) -> Selector:
 
 
 def _finalists(selector: Selector) -> tuple[int, ...]:
-    """Heads worth training on: those of the best policy at a budget that is `LOOSE` times as large.
+    """Heads worth training on: those of the best policies at looser budgets.
 
-    Half-trained heads would save little at the budget asked for. Where even the loose one allows
+    Half-trained heads would save little at the budget asked for. Where even loose ones allow
     nothing, the head that agrees most often with the full network, for its price, is trained.
     """
-    points = min(99.0, LOOSE * selector.budget.points)
-    loose = selector.without_slack(replace(selector.budget, points=points))
-    plan = loose.grow(range(len(selector.prices.graphs)))
-    if plan is not None:
-        return tuple(stage.head for stage in plan.policy.stages)
+    found: dict[int, None] = {}
+    for more in LOOSER:
+        budget = replace(selector.budget, points=min(99.0, selector.budget.points + more))
+        plan = selector.without_slack(budget).grow(range(len(selector.prices.graphs)))
+        if plan is not None:
+            found |= {stage.head: None for stage in plan.policy.stages}
+    if found:
+        return tuple(found)
     prices, evidence = selector.prices, selector.selection
     whole = prices.whole.value
     worth = [

@@ -28,8 +28,9 @@ WEIGHTS = (0.25, 0.5, 1.0)
 
 MOST_EXITS = 3
 
-PAYS = 0.005
-"""Fraction of the full cost that a further exit or a fancier rule must promise to save."""
+PAYS = 0.3
+"""Fraction of the full cost that a further exit or a fancier rule must promise to save, times the
+square root of the number of selection samples: less than that is noise."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,9 @@ class Selector:
         return min(plans, key=lambda plan: plan.promise, default=None)
 
     def _pays(self, plan: Plan, before: Plan | None) -> bool:
-        bar = self.prices.whole.value if before is None else before.promise
-        return plan.promise < bar - PAYS * self.prices.whole.value
+        whole = self.prices.whole.value
+        bar = whole if before is None else before.promise
+        return plan.promise < bar - PAYS * whole / np.sqrt(len(self.selection.truth))
 
     def _grown(self, policy: Policy, heads: Sequence[int]) -> Iterator[Policy]:
         """One more exit, anywhere in the order of points and, at one point, of cost."""

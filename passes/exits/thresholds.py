@@ -16,8 +16,8 @@ from offramp.passes.exits.policy import Observed
 PRICES = np.geomspace(300.0, 0.3, 24)
 """Prices of a lost answer, relative to the cost of the full network."""
 
-STEPS = 4
-"""Settings between those of neighbouring prices."""
+STEP = 0.01
+"""Neighbouring settings differ by no more than this fraction of the samples at any exit."""
 
 Thresholds = npt.NDArray[np.float64]
 
@@ -26,7 +26,7 @@ def threshold_path(seen: Observed) -> Thresholds:
     """Settings in order of falling expected cost, [settings, exits]; minus infinity: all leave."""
     whole = seen.values()[-1]
     anchors = [_stopping_rule(seen, price * whole) for price in PRICES]
-    ranks = _between(np.stack(anchors))
+    ranks = _between(np.stack(anchors), len(seen.full))
     thresholds = np.stack(
         [_midway(seen.scores[k], ranks[:, k]) for k in range(len(seen.scores))], axis=1
     )
@@ -57,11 +57,14 @@ def _stopping_rule(seen: Observed, price: float) -> npt.NDArray[np.int64]:
     return np.array(leaving[::-1], np.int64)
 
 
-def _between(anchors: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Anchors with evenly spaced settings in between, starting where nobody leaves."""
+def _between(anchors: npt.NDArray[np.int64], samples: int) -> npt.NDArray[np.int64]:
+    """Anchors with settings in between, starting where nobody leaves."""
     anchors = np.concatenate([np.zeros((1, anchors.shape[1]), np.int64), anchors])
-    steps = np.linspace(0.0, len(anchors) - 1, (len(anchors) - 1) * STEPS + 1)
-    columns = [np.interp(steps, np.arange(len(anchors)), column) for column in anchors.T]
+    far = np.abs(np.diff(anchors, axis=0)).max(axis=1)
+    steps = np.ceil(far / max(1.0, STEP * samples)).astype(np.int64)
+    where = [i + np.arange(count) / count for i, count in enumerate(steps) if count]
+    places = np.concatenate([*where, [float(len(steps))]])
+    columns = [np.interp(places, np.arange(len(anchors)), column) for column in anchors.T]
     return np.asarray(np.rint(np.stack(columns, axis=1)), np.int64)
 
 
