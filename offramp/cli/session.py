@@ -20,7 +20,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import typer
 from rich.console import Console, RenderableType
 
-from offramp.compiler.errors import InternalError, OfframpError
+from offramp.compiler.errors import InternalError, OfframpError, UnsupportedError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,6 +28,8 @@ R = TypeVar("R")
 BUG_EXIT_CODE = 1
 INTERRUPTED_EXIT_CODE = 130
 """128 + SIGINT, as shells expect it."""
+LEDGER = "docs/results/ledger.md"
+LEDGER_HINT = f"{LEDGER} lists by operator what compiles."
 INTERRUPTED = "error: interrupted; nothing was written"
 
 
@@ -94,7 +96,8 @@ def _end(message: str, code: int) -> NoReturn:
 
 def _message_and_code(error: Exception) -> tuple[str, int]:
     if isinstance(error, OfframpError) and not isinstance(error, InternalError):
-        return f"error: {error}", error.exit_code
+        hint = f"\n{LEDGER_HINT}" if isinstance(error, UnsupportedError) else ""
+        return f"error: {error}{'' if LEDGER in str(error) else hint}", error.exit_code
     message = (
         f"error: {str(error) or type(error).__name__}\nThis is a bug of offramp "
         f"({type(error).__name__}). Run again with OFFRAMP_DEBUG=1 for the traceback, and please "

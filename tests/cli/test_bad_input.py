@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,14 +94,26 @@ def test_external_data_outside_the_folder(refused: Refused, tmp_path: Path, loca
     assert "outside" in message
 
 
-def test_an_unsupported_operator_is_named(refused: Refused, tmp_path: Path) -> None:
-    text = """
+@pytest.mark.parametrize(
+    ("operator", "outputs"),
+    [
+        ("Cast<to = 8>(h)", "string[N,4] y"),
+        ("NonZero(h)", "int64[2,M] y"),
+        ("Bernoulli(h)", "float[N,4] y"),
+    ],
+)
+def test_an_unsupported_operator_is_named(
+    refused: Refused, tmp_path: Path, operator: str, outputs: str
+) -> None:
+    """With its node, and the table that lists what compiles."""
+    text = f"""
     <ir_version: 10, opset_import: ["": 20]>
-    odd (float[N,4] x) => (string[N,4] y) { h = Relu(x) [the_node] y = Cast<to = 8>(h) }
+    odd (float[N,4] x) => ({outputs}) {{ h = Relu(x) [the_node] y = {operator} }}
     """
     message = refused(save(tmp_path / "odd.onnx", onnx.parser.parse_model(text)))
-    assert "Cast" in message
+    assert re.split(r"\W", operator)[0] in message
     assert "the_node" in message
+    assert message.count("docs/results/ledger.md") == 1
 
 
 def test_an_operator_of_another_domain_is_named(refused: Refused, tmp_path: Path) -> None:
