@@ -10,11 +10,12 @@ import numpy as np
 import onnx_ir as ir
 
 from offramp.backends.tvm.tail.encoding import Encoded, is_encoded, stored
-from offramp.backends.tvm.tail.nodes import NodeImporter, expression
+from offramp.backends.tvm.tail.nodes import NodeImporter
 from offramp.backends.tvm.tail.refusal import RefusalError, node_name, refusal
 from offramp.backends.tvm.tail.scope import Scope
 from offramp.backends.tvm.tail.types import type_of_value
 from offramp.backends.tvm.tail.untyped import relax
+from offramp.backends.tvm.tail.values import expression
 
 
 @dataclass(frozen=True)

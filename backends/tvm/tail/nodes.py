@@ -9,9 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-import onnx_ir as ir
 
 from offramp.backends.tvm.tail import folding, functions
 from offramp.backends.tvm.tail.control import CONTROL_FLOW
@@ -25,14 +23,22 @@ from offramp.backends.tvm.tail.encoding import (
     encode,
     is_encoded,
     stored,
-    stored_array,
 )
 from offramp.backends.tvm.tail.operators import BY_FUNCTION_BODY, LOWERINGS, OperatorCall
 from offramp.backends.tvm.tail.refusal import OwnRefusalError, RefusalError, reason_of
 from offramp.backends.tvm.tail.scope import Attributes, Scope, resolved
-from offramp.backends.tvm.tail.types import TensorType, constant, numpy_dtype, type_of_expression
+from offramp.backends.tvm.tail.types import TensorType, numpy_dtype
 from offramp.backends.tvm.tail.untyped import ir as tvm_ir
 from offramp.backends.tvm.tail.untyped import relax
+from offramp.backends.tvm.tail.values import (
+    as_declared,
+    bits_of,
+    expression,
+    shape_constant,
+    type_of,
+    with_plain_types,
+    without_data,
+)
 
 Declared = tuple[TensorType | None, ...]
 
@@ -73,21 +79,21 @@ class NodeImporter:
         if declared and all(t is not None and t.elements == 0 for t in declared):
             return [np.zeros(t.shape, numpy_dtype(t.dtype)) for t in declared if t is not None]
         if node.op_type == "BitCast":
-            plain, view = [_storage(o) for o in operands], stored
+            plain, view = [bits_of(o) for o in operands], stored
         else:
             plain, view = [self._decoded(o) for o in operands], arithmetic
         if declared:
             types = tuple(None if t is None else view(t) for t in declared)
-            first = _type_of(plain[0]) if plain and plain[0] is not None else None
+            first = type_of(plain[0]) if plain and plain[0] is not None else None
             plain = recover(node.op_type, plain, first, types, attributes)
         else:
             types = ()
-        plain_attributes = _with_plain_types(attributes, view)
+        plain_attributes = with_plain_types(attributes, view)
         dtypes = tuple(None if t is None else t.dtype for t in declared)
         site = Site(node, plain, plain_attributes, scope, types, dtypes)
         results = self._first_that_fits(site)
         if node.op_type == "BitCast":
-            return [_as_declared(r, t) for r, t in zip_longest(results, dtypes)]
+            return [as_declared(r, t) for r, t in zip_longest(results, dtypes)]
         rounding = Rounding(bool(attributes.get("saturate", 1)), _round_mode(attributes))
         return [self._encoded(r, t, rounding) for r, t in zip_longest(results, dtypes)]
 
@@ -134,7 +140,7 @@ class NodeImporter:
             case relax.Tuple():
                 return [r for one in result.fields for r in self.results(one)]
             case relax.ShapeExpr():
-                return [_shape_constant(result)]
+                return [shape_constant(result)]
             case tvm_ir.GenericConst():
                 return [result.value.numpy()]
             case _:
@@ -153,7 +159,7 @@ class NodeImporter:
                 results = way(site)
                 if results is not None:
                     _check_types(results, site.declared)
-                    return [_without_data(r) for r in results]
+                    return [without_data(r) for r in results]
             except OwnRefusalError:
                 raise
             except Exception as error:  # whatever TVM raises is a reason to refuse, not a crash
@@ -211,7 +217,7 @@ class NodeImporter:
     def _function_body(self, site: Site) -> list[Any] | None:
         version = site.scope.version(site.node.domain)
         node = resolved(site.node, site.attributes)
-        types = [None if o is None else _type_of(o) for o in site.operands]
+        types = [None if o is None else type_of(o) for o in site.operands]
         body = functions.function_body(node, version, types)
         if body is None:
             return None
@@ -239,68 +245,12 @@ def _check_types(results: Sequence[Any], declared: Declared) -> None:
     for position, result in enumerate(results):
         if result is None:
             continue
-        found = _type_of(result)
+        found = type_of(result)
         wanted = declared[position] if position < len(declared) else None
         if wanted is not None and found != wanted:
-            raise RefusalError(
-                f"output {position} should be {wanted}, TVM's importer gives {found}"
-            )
-
-
-def _type_of(value: Any) -> TensorType:
-    if isinstance(value, np.ndarray):
-        return TensorType(value.shape, str(value.dtype))
-    return type_of_expression(value)
-
-
-def _without_data(result: Any) -> Any:
-    """A result without elements is a constant: no code computes it."""
-    kind = None if result is None else _type_of(result)
-    if kind is None or kind.elements:
-        return result
-    return np.zeros(kind.shape, numpy_dtype(kind.dtype))
-
-
-def expression(value: Any) -> Any:
-    """A value of a scope as a Relax expression, encoded ones as they are stored."""
-    if isinstance(value, Encoded):
-        return value.storage
-    return constant(stored_array(value)) if isinstance(value, np.ndarray) else value
-
-
-def _storage(operand: Any) -> Any:
-    """An operand as its bits."""
-    if isinstance(operand, Encoded):
-        return operand.storage
-    return stored_array(operand) if isinstance(operand, np.ndarray) else operand
-
-
-def _as_declared(result: Any, dtype: str | None) -> Any:
-    return Encoded(result, dtype) if dtype is not None and is_encoded(dtype) else result
+            raise RefusalError(f"output {position} should be {wanted}, it is lowered to {found}")
 
 
 def _round_mode(attributes: Attributes) -> str:
     mode = attributes.get("round_mode", b"up")
     return str(mode.decode())
-
-
-_TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
-
-
-def _with_plain_types(
-    attributes: Attributes, view: Callable[[TensorType], TensorType]
-) -> Attributes:
-    """Attributes that name element types name those that operators compute with."""
-    plain = dict(attributes)
-    for name in _TYPE_ATTRIBUTES:
-        code = attributes.get(name, 0)
-        if code and code != ir.DataType.STRING:
-            kind = view(TensorType((), str(ir.DataType(code).numpy())))
-            plain[name] = int(ir.DataType.from_numpy(numpy_dtype(kind.dtype)))
-    return plain
-
-
-def _shape_constant(shape: Any) -> npt.NDArray[np.int64]:
-    if not all(hasattr(extent, "value") for extent in shape.values):
-        raise RefusalError("the shape of its result depends on data")
-    return np.array([int(extent.value) for extent in shape.values], np.int64)

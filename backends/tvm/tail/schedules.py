@@ -7,6 +7,7 @@ sum, so that is what happens here. Schedules are deterministic and need no measu
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,8 @@ def schedule(function: Any, target: Target) -> Any:
     for block in _blocks(state):
         nest = _nest(state, block)
         if nest is not None and nest.reductions:
-            _order_reduction(state, nest, target)
+            with suppress(s_tir.ScheduleError):  # then the loops stay as they are
+                _order_reduction(state, nest, target)
     ordered = state.mod["main"]
     return without_libm(ordered) if target.vector_lanes > 1 else ordered
 
@@ -96,10 +98,8 @@ def _inline_producers(state: Any) -> None:
     outputs = {state.get(b).name_hint for b in state.get_output_blocks("root")}
     for block in _blocks(state):
         if state.get(block).name_hint not in outputs and _inlinable(state, block):
-            try:
+            with suppress(s_tir.ScheduleError):  # not defined element by element: stays a loop
                 state.compute_inline(block)
-            except s_tir.ScheduleError:  # not a plain element-by-element definition: stays a loop
-                continue
 
 
 def _inlinable(state: Any, block: Any) -> bool:
