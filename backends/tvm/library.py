@@ -12,6 +12,7 @@ from offramp.backends import tools
 from offramp.backends.tvm.bare import Bare
 from offramp.backends.tvm.c_dialect import for_c, standalone
 from offramp.backends.tvm.dispatch import dispatcher, parameters
+from offramp.backends.tvm.elementary import with_vector_functions
 from offramp.compiler.targets import Target
 
 _BASE, _EXTENDED = "_base", "_extended"
@@ -80,6 +81,8 @@ def _compile(functions: Mapping[str, Any], attributes: Mapping[str, object]) -> 
     import tvm
 
     target = tvm.target.Target(dict(attributes))
+    if attributes["kind"] == "llvm":
+        functions = {s: with_vector_functions(f) for s, f in functions.items()}
     named = {
         symbol: function.with_attr("global_symbol", symbol).with_attr("target", target)
         for symbol, function in functions.items()
