@@ -46,6 +46,17 @@ class Anchor:
         return self.channels if self.weights is None else len(self.weights)
 
 
+@dataclass(frozen=True)
+class RowSoftmax:
+    """A softmax of `rows` rows of `columns` values; nothing is fused into it."""
+
+    node: ir.Node
+    source: ir.Value
+    result: ir.Value
+    rows: int
+    columns: int
+
+
 def match(node: ir.Node) -> Anchor | None:
     """The anchor whose operator is `node`, or None."""
     if node.domain != "" or any(v is not None and not _is_float(v) for v in node.inputs[:1]):
@@ -123,6 +134,19 @@ def _match_reduction(node: ir.Node) -> Anchor | None:
         channels=prod(shape[reduced[-1] + 1 :]),
         reduction=Reduction.AVERAGE if node.op_type == "ReduceMean" else Reduction.MAXIMUM,
     )
+
+
+def match_softmax(node: ir.Node) -> RowSoftmax | None:
+    """The softmax over the innermost axis that `node` is, or None."""
+    if node.domain != "" or node.op_type != "Softmax":
+        return None
+    source = node.inputs[0]
+    shape = () if source is None else rules.static_shape(source)
+    if source is None or not shape or not _is_float(source):
+        return None
+    if _integer(node, "axis", -1) % len(shape) != len(shape) - 1:
+        return None
+    return RowSoftmax(node, source, node.outputs[0], prod(shape[:-1]), shape[-1])
 
 
 def _match_spatial(node: ir.Node) -> Anchor | None:

@@ -104,12 +104,13 @@ def _times_power_of_two(lanes: int, value: Expr, n: Expr) -> Expr:
     """`value * 2^n` in two steps, so that the largest n does not leave the exponent's range."""
     from tvm import tirx
 
+    from offramp.backends.tvm.tir import splat
+
     integers = "int32" if lanes == 1 else f"int32x{lanes}"
     floats = "float32" if lanes == 1 else f"float32x{lanes}"
 
     def whole(number: int) -> Expr:
-        scalar = tirx.IntImm("int32", number)
-        return scalar if lanes == 1 else tirx.Broadcast(scalar, lanes)
+        return splat(tirx.IntImm("int32", number), lanes)
 
     def power(exponent: Expr) -> Expr:
         return tirx.reinterpret(floats, (exponent + whole(127)) << whole(23))

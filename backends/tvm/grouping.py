@@ -51,7 +51,7 @@ class Tail:
     nodes: tuple[ir.Node, ...]
 
 
-Group = Kernel | View | Tail
+Group = Kernel | anchors.RowSoftmax | View | Tail
 
 _VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 
@@ -62,13 +62,16 @@ def group(graph: ir.Graph) -> list[Group]:
     schedule = _Schedule()
     for node in graph:
         kernel = owners.get(node)
-        if kernel is None:
-            if is_view(node):
-                schedule.view(node)
-            else:
-                schedule.tail(node)
-        elif node is kernel.nodes[-1]:
-            schedule.kernel(kernel)
+        softmax = anchors.match_softmax(node)
+        if kernel is not None:
+            if node is kernel.nodes[-1]:
+                schedule.kernel(kernel, kernel.inputs)
+        elif softmax is not None:
+            schedule.kernel(softmax, [softmax.source])
+        elif is_view(node):
+            schedule.view(node)
+        else:
+            schedule.tail(node)
     schedule.flush()
     return schedule.groups
 
@@ -197,9 +200,9 @@ class _Schedule:
         self.groups: list[Group] = []
         self._open: list[ir.Node] = []
 
-    def kernel(self, kernel: Kernel) -> None:
+    def kernel(self, kernel: Kernel | anchors.RowSoftmax, inputs: list[ir.Value]) -> None:
         """Run a kernel, after the open tail if it reads from it."""
-        if self._reads_open(kernel.inputs):
+        if self._reads_open(inputs):
             self.flush()
         self.groups.append(kernel)
 

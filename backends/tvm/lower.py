@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from offramp.backends.tvm.anchors import RowSoftmax
 from offramp.backends.tvm.bare import bare
 from offramp.backends.tvm.buffers import BufferTable
 from offramp.backends.tvm.grouping import Kernel, Tail, View, group
 from offramp.backends.tvm.library import KernelLibrary
 from offramp.backends.tvm.segment import segment_graph
-from offramp.backends.tvm.selection import select
+from offramp.backends.tvm.selection import Selection, select, select_softmax
 from offramp.backends.tvm.symbols import SymbolTable
 from offramp.backends.tvm.tail import TailCall, lower_tail
 from offramp.compiler.ir import Block, Program
@@ -67,8 +68,12 @@ class _Lowering:
             match part:
                 case View(source, result):
                     self.table.view(block.name, result, self.table.name(source))
-                case Kernel():
-                    calls.append(self._kernel(block, part))
+                case Kernel(result=result, nodes=nodes):
+                    selection = select(part, self.target)
+                    calls.append(self._kernel(block, selection, result, nodes))
+                case RowSoftmax(node=node, result=result):
+                    selection = select_softmax(part, self.target)
+                    calls.append(self._kernel(block, selection, result, [node]))
                 case Tail():
                     calls += self._tail(block, part)
         return BlockPlan(
@@ -93,21 +98,22 @@ class _Lowering:
             else:
                 self.table.arena(block.name, value)
 
-    def _kernel(self, block: Block, kernel: Kernel) -> KernelCall:
-        selection = select(kernel, self.target)
+    def _kernel(
+        self, block: Block, selection: Selection, result: ir.Value, nodes: list[ir.Node]
+    ) -> KernelCall:
         inputs = [
             self.table.name(a) if isinstance(a, ir.Value) else self.table.constant(a)
             for a in selection.arguments
         ]
         return KernelCall(
             kernel=self.symbols.kernel(selection),
-            arguments=(*inputs, self.table.arena(block.name, kernel.result)),
+            arguments=(*inputs, self.table.arena(block.name, result)),
             in_place=tuple(
                 (len(inputs), position)
                 for position in selection.residuals
                 if not self._is_read_elsewhere(inputs, position)
             ),
-            nodes=tuple(_node_name(n) for n in kernel.nodes if n.op_type != "Transpose"),
+            nodes=tuple(_node_name(n) for n in nodes if n.op_type != "Transpose"),
             macs=selection.spec.macs,
         )
 

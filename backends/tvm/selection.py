@@ -9,18 +9,20 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from offramp.backends.tvm.anchors import Anchor, Weights
+from offramp.backends.tvm.anchors import Anchor, RowSoftmax, Weights
 from offramp.backends.tvm.epilogue import Operand, Step
 from offramp.backends.tvm.grouping import Kernel
 from offramp.backends.tvm.schedules import matrix_tile, row_tile, vector_lanes
-from offramp.backends.tvm.templates import channelwise, conv, tiled_conv, tiled_depthwise
+from offramp.backends.tvm.templates import channelwise, conv, softmax, tiled_conv, tiled_depthwise
 from offramp.backends.tvm.templates.channelwise import Channelwise, Reduction
 from offramp.backends.tvm.templates.conv import Conv
+from offramp.backends.tvm.templates.softmax import Softmax
 from offramp.backends.tvm.templates.tiled_conv import TiledConv
 from offramp.backends.tvm.templates.tiled_depthwise import TiledDepthwise
 from offramp.compiler.targets import Target
 
-Spec = Conv | TiledConv | Channelwise | TiledDepthwise
+Windowed = Conv | TiledConv | Channelwise | TiledDepthwise
+Spec = Windowed | Softmax
 Tiled = TiledConv | TiledDepthwise
 Argument = ir.Value | npt.NDArray[np.generic]
 
@@ -52,6 +54,8 @@ def build(spec: Spec) -> Any:
             return channelwise.build(spec)
         case TiledDepthwise():
             return tiled_depthwise.build(spec)
+        case Softmax():
+            return softmax.build(spec)
 
 
 def select(kernel: Kernel, target: Target) -> Selection:
@@ -77,7 +81,26 @@ def select(kernel: Kernel, target: Target) -> Selection:
     )
 
 
-def _residuals(kernel: Kernel, spec: Spec, first: int) -> tuple[int, ...]:
+def select_softmax(anchor: RowSoftmax, target: Target) -> Selection:
+    """The same for a softmax, which may overwrite its input."""
+    extended = target.extended()
+    return Selection(
+        kind="softmax",
+        spec=_softmax(anchor, target),
+        extended=None if extended is None else _softmax(anchor, extended),
+        arguments=(anchor.source,),
+        residuals=(0,),
+    )
+
+
+def _softmax(anchor: RowSoftmax, target: Target) -> Softmax:
+    lanes = target.vector_lanes
+    while lanes > anchor.columns:
+        lanes //= 2
+    return Softmax(anchor.rows, anchor.columns, lanes)
+
+
+def _residuals(kernel: Kernel, spec: Windowed, first: int) -> tuple[int, ...]:
     """Positions of the operands, counted from `first`, that are read just before the store.
 
     Steps that follow a microkernel find its sums already stored.
@@ -95,7 +118,7 @@ def _kind(anchor: Anchor) -> str:
     return "dense" if anchor.nodes[0].op_type in ("MatMul", "Gemm") else "conv"
 
 
-def _specify(kernel: Kernel, target: Target) -> Spec:
+def _specify(kernel: Kernel, target: Target) -> Windowed:
     if kernel.anchor.reduction is None:
         is_plain = kernel.anchor.groups == 1 and kernel.anchor.window.columns.dilation == 1
         return _tiled_conv(kernel) if is_plain and target.microkernels else _conv(kernel, target)
@@ -137,7 +160,7 @@ def _merged_bias(kernel: Kernel) -> Kernel:
     )
 
 
-def _packed(spec: Spec, weights: Weights) -> Weights:
+def _packed(spec: Windowed, weights: Weights) -> Weights:
     match spec:
         case Conv():
             return conv.pack_weights(spec, weights)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import onnx
 
 from offramp.backends.tvm.tail.scope import Attributes, resolved
+from offramp.backends.tvm.tail.types import TensorType
 
 LARGEST = 1 << 20
 """Constants with more elements than this are left to compiled code: the reference is slow."""
@@ -27,6 +28,11 @@ def foldable(node: onnx.NodeProto, inputs: Sequence[Any]) -> bool:
     if node.op_type in _NOT_FOLDED:
         return False
     return all(i is None or (isinstance(i, np.ndarray) and i.size <= LARGEST) for i in inputs)
+
+
+def small(declared: Sequence[TensorType | None]) -> bool:
+    """Whether results of these types may be kept as constants."""
+    return all(kind is None or kind.elements <= LARGEST for kind in declared)
 
 
 def fold(

@@ -74,7 +74,7 @@ class NodeImporter:
             RefusalError: no way of lowering fits; the message is the reason of the first.
         """
         attributes, operands = scope.attributes_of(node), scope.operands(node)
-        if folding.foldable(node, operands):
+        if folding.foldable(node, operands) and folding.small(declared):
             return folding.fold(node, operands, attributes, scope.opsets)
         if declared and all(t is not None and t.elements == 0 for t in declared):
             return [np.zeros(t.shape, numpy_dtype(t.dtype)) for t in declared if t is not None]

@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 Check = Callable[[onnx.ModelProto, str, list[Array]], Lowered]
 
 QUICK = settings(
-    max_examples=12,
+    max_examples=8,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -285,6 +285,14 @@ def test_global_pool_and_mean(check: Check, keepdims: int, target: str) -> None:
     ]
     network = model(nodes, {"x": (1, 3, 9, 7)}, {"w": normal(11, 3, 1, 1)})
     check(network, target, [normal(1, 3, 9, 7)])
+
+
+@pytest.mark.parametrize("target", ["x86-64", "x86-64 base", "cortex-m7"])
+@pytest.mark.parametrize("columns", [1, 2, 7, 16, 37])
+def test_softmax(check: Check, columns: int, target: str) -> None:
+    nodes = [helper.make_node("Softmax", ["x"], ["y"])]
+    lowered = check(model(nodes, {"x": (3, 2, columns)}), target, [9 * normal(3, 2, columns)])
+    assert kernel_kinds(lowered) == {"softmax"}
 
 
 @pytest.mark.parametrize("target", ["x86-64", "cortex-m7"])

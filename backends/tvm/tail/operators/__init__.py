@@ -26,7 +26,7 @@ LOWERINGS: dict[str, Lowering] = {
     "Concat": shapes.concat,
     "ConvInteger": quantized.conv_integer,
     "CumProd": ordering.cumulative_product,
-    "CumSum": ordering.cumulative,
+    "CumSum": ordering.cumulative_sum,
     "DFT": linear.dft,
     "DeformConv": windows.deform_conv,
     "DequantizeLinear": quantized.dequantize,

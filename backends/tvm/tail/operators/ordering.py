@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from offramp.backends.tvm.tail.operators.context import OperatorCall, replace_at
+from offramp.backends.tvm.tail.refusal import RefusalError
 from offramp.backends.tvm.tail.untyped import relax, te, tirx
+
+MAX_RANKED = 1 << 15
+"""Longer axes are refused by TopK, whose cost is quadratic."""
 
 
 def top_k(call: OperatorCall) -> Any:
@@ -13,12 +17,17 @@ def top_k(call: OperatorCall) -> Any:
 
     Quadratic in the extent, but without branches, sorting or scratch that depends on data. Equal
     elements keep their order, as ONNX asks for.
+
+    Raises:
+        RefusalError: the axis is too long for that.
     """
     data, kind = call.expression(0), call.type_of(0)
     axis = call.attribute("axis", -1) % len(kind.shape)
     count = int(call.constant(1, "K").reshape(()))
     largest = bool(call.attribute("largest", 1))
     extent = kind.shape[axis]
+    if extent > MAX_RANKED:
+        raise RefusalError(f"it ranks {extent} elements, and at most {MAX_RANKED} are supported")
 
     def ranks(x: Any) -> Any:
         other = te.reduce_axis((0, extent), "other")
@@ -44,36 +53,26 @@ def top_k(call: OperatorCall) -> Any:
     return relax.op.gather_elements(data, order, axis), order
 
 
-def cumulative(call: OperatorCall) -> Any:
+def cumulative_sum(call: OperatorCall) -> Any:
     """CumSum."""
-    return _scan(call, product=False)
+    return _scan(call, relax.op.cumsum)
 
 
 def cumulative_product(call: OperatorCall) -> Any:
     """CumProd."""
-    return _scan(call, product=True)
+    return _scan(call, relax.op.cumprod)
 
 
-def _scan(call: OperatorCall, product: bool) -> Any:
-    """Each output reduces the inputs that come before it."""
-    kind = call.type_of(0)
+def _scan(call: OperatorCall, operator: Any) -> Any:
+    """A running total; backwards it runs over the flipped axis."""
+    kind, data = call.type_of(0), call.expression(0)
     axis = int(call.constant(1, "axis").reshape(())) % len(kind.shape)
-    exclusive, backward = call.attribute("exclusive", 0), call.attribute("reverse", 0)
-    multiply = te.comm_reducer(lambda a, b: a * b, lambda t: tirx.const(1, t), name="product")
-
-    def compute(x: Any) -> Any:
-        source = te.reduce_axis((0, kind.shape[axis]), "source")
-
-        def element(*index: Any) -> Any:
-            here, there = (source, index[axis]) if backward else (index[axis], source)
-            included = there < here if exclusive else there <= here
-            neutral = tirx.const(1 if product else 0, kind.dtype)
-            value = tirx.Select(included, x(*replace_at(index, axis, source)), neutral)
-            return multiply(value, axis=source) if product else te.sum(value, axis=source)
-
-        return te.compute(kind.shape, element, name="cumulative")
-
-    return call.compute(compute, call.expression(0))
+    backward = call.attribute("reverse", 0)
+    if backward:
+        data = call.emit(relax.op.flip(data, axis))
+    exclusive = bool(call.attribute("exclusive", 0))
+    total = call.emit(operator(data, axis, kind.dtype, exclusive))
+    return relax.op.flip(total, axis) if backward else total
 
 
 def reverse_sequence(call: OperatorCall) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from offramp.backends.tvm.tail.operators.context import OperatorCall
 from offramp.backends.tvm.tail.untyped import te, tirx
@@ -25,13 +26,19 @@ def _extreme(call: OperatorCall, largest: bool) -> Any:
     axes = _axes(call, len(kind.shape))
     if not axes:
         return call.expression(0)
+    keepdims = call.attribute("keepdims", 1)
+    if kind.elements == 0:
+        return np.full(_result_shape(kind.shape, axes, keepdims), _neutral(kind.dtype, largest))
     operand = call.expression(0)
     if kind.dtype == "bool":
         operand = call.emit(operand.astype("int8"))
-    result = call.compute(
-        lambda x: _reduce(x, axes, call.attribute("keepdims", 1), largest), operand
-    )
+    result = call.compute(lambda x: _reduce(x, axes, keepdims, largest), operand)
     return result.astype(kind.dtype)
+
+
+def _result_shape(shape: tuple[int, ...], axes: list[int], keepdims: bool) -> list[int]:
+    pairs = enumerate(shape)
+    return [1 if axis in axes else extent for axis, extent in pairs if keepdims or axis not in axes]
 
 
 def _axes(call: OperatorCall, rank: int) -> list[int]:
@@ -45,7 +52,7 @@ def _axes(call: OperatorCall, rank: int) -> list[int]:
 
 def _reduce(x: Any, axes: list[int], keepdims: bool, largest: bool) -> Any:
     shape = [int(extent) for extent in x.shape]
-    neutral = _neutral(str(x.dtype), largest)
+    neutral = _neutral(str(x.dtype), largest).item()
     reducer = te.comm_reducer(
         lambda a, b: tirx.max(a, b) if largest else tirx.min(a, b),
         lambda dtype: tirx.const(neutral, dtype),
@@ -59,12 +66,15 @@ def _reduce(x: Any, axes: list[int], keepdims: bool, largest: bool) -> Any:
         source = x(*(position[axis] for axis in range(len(shape))))
         return reducer(source, axis=list(reduced.values()))
 
-    extents = [1 if axis in reduced else shape[axis] for axis in kept]
+    extents = _result_shape(tuple(shape), axes, keepdims)
     return te.compute(extents, element, name="extreme")
 
 
-def _neutral(dtype: str, largest: bool) -> float:
+def _neutral(dtype: str, largest: bool) -> npt.NDArray[Any]:
+    """What changes no maximum (or minimum): a scalar of the type that is reduced."""
+    if dtype == "bool":
+        return np.array(not largest)
     if "float" in dtype:
-        return -np.inf if largest else np.inf
+        return np.array(-np.inf if largest else np.inf, dtype)
     bounds = np.iinfo(dtype)
-    return int(bounds.min if largest else bounds.max)
+    return np.array(bounds.min if largest else bounds.max, dtype)
