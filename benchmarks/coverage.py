@@ -177,10 +177,14 @@ def main() -> None:
         "saved",
         "mean drop",
     )
-    body = (
-        f"`python benchmarks/coverage.py`: {options.repeats} draws at 90 % confidence, 2,000 "
-        f"samples each (500 choose, 1,500 certify); the drop is measured on all samples not drawn, 18,000 "
-        f"synthetic ones and 3,000 images.\n\n{table(head, lines)}"
+    body = "\n".join(
+        [
+            f"`python benchmarks/coverage.py`: {options.repeats} draws at 90 % confidence, 2,000",
+            "samples each (500 choose, 1,500 certify); the drop is measured on all samples not",
+            "drawn, 18,000 synthetic ones and 3,000 images.",
+            "",
+            table(head, lines),
+        ]
     )
     if options.only is None:
         write_section(RESULTS / "coverage.md", "How often a budget is exceeded", body)

@@ -124,7 +124,7 @@ def naive(selector: Selector, plan: Plan | None, pool: Evidence, fresh: Evidence
     """The boldest setting that looks right on all calibration samples, without any test."""
     if plan is None:
         return Outcome(0.0, 0.0, 0.0, 0.0)
-    full = replace(selector, selection=pool, guarded=False).plan(plan.policy)
+    full = replace(selector, selection=pool, guard=None).plan(plan.policy)
     seen = pool.observe(plan.policy, selector.prices)
     losses = selector.test.losses(seen.full, seen.early(seen.taken(full.path)))
     right = np.flatnonzero(losses.mean(axis=0) <= selector.budget.points / 100)
@@ -137,7 +137,7 @@ def random_drop(plan: Plan | None, rates: float, selector: Selector, fresh: Evid
     if plan is None:
         return 0.0
     seen = fresh.observe(plan.policy, selector.prices)
-    return 100 * rates * float(seen.full.mean() - seen.right[0].mean())
+    return 100.0 * rates * float(seen.full.mean() - seen.right[0].mean())
 
 
 def write_section(path: Path, title: str, body: str) -> None:

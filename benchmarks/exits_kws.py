@@ -87,11 +87,15 @@ def main() -> None:
         "heads",
         "seconds",
     )
-    body = (
-        f"`python benchmarks/exits_kws.py`: {options.points:g} points at 90 %, backbone frozen; the "
-        f"500 samples are split three ways and {rows[0]['certification_samples']} certify. Mean "
-        f"over {options.seeds} seeds: **{mean:.1f} %** of MACs saved, heads included.\n\n"
-        f"{table(head, lines)}"
+    body = "\n".join(
+        [
+            f"`python benchmarks/exits_kws.py`: {options.points:g} points at 90 %, backbone frozen;",
+            "the 500 samples are split three ways and",
+            f"{rows[0]['certification_samples']} certify. Mean over {options.seeds} seeds:",
+            f"**{mean:.1f} %** of MACs saved, heads included.",
+            "",
+            table(head, lines),
+        ]
     )
     write_section(RESULTS / "exits.md", "DS-CNN on keywords", body)
     print(json.dumps(rows, indent=1) if options.json else body)

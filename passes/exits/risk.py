@@ -6,7 +6,8 @@ Two risks, both against the full network's answer on the same sample:
   accuracy. Exits also mend errors, so it can be negative. Tested by betting (Waudby-Smith & Ramdas
   2024): under the null hypothesis "the mean is at least the budget" the capital
   prod(1 + bet * (budget - loss)) is a non-negative supermartingale, so it ever exceeds 1/p with
-  probability at most p (Ville).
+  probability at most p (Ville). A setting whose loss on the samples themselves is above the budget
+  is never certified, whatever it won on the way: that only makes the test more cautious.
 - flip: full network right and exited answer wrong, in {0, 1}; tested exactly (Clopper & Pearson
   1934). Without labels both risks are disagreement with the full network, and tested so.
 """
@@ -115,7 +116,8 @@ def _betting(
     bets = BOLDNESS * np.sqrt(-2 * np.log(1 - confidence) / (count * spread))
     bets = np.minimum(bets, LARGEST_BET)
     capital = np.cumsum(np.log1p(bets * (budget - found)), axis=0)
-    return np.asarray(np.exp(-np.maximum(capital.max(axis=0), 0.0)), np.float64)
+    fortune = np.exp(-np.maximum(capital.max(axis=0), 0.0))
+    return np.asarray(np.where(found.mean(axis=0) <= budget, fortune, 1.0), np.float64)
 
 
 def _binomial(found: Losses, budget: float) -> npt.NDArray[np.float64]:

@@ -202,8 +202,9 @@ def selector_of(search: HeadSearch, budget: Budget) -> Selector:
     """Compares policies over the heads as they are now."""
     split = search.split
     chosen = search.evidence(split.selection)
-    if split.held_out is not None:
-        chosen = chosen + search.evidence(split.held_out)
+    guard = None if split.held_out is None else search.evidence(split.held_out)
+    if guard is not None:
+        chosen = chosen + guard
     fitting = split.train.rows(np.arange(min(FITTING, split.train.count)))
     return Selector(
         selection=chosen,
@@ -212,7 +213,7 @@ def selector_of(search: HeadSearch, budget: Budget) -> Selector:
         test=RiskTest(budget.risk, budget.confidence, split.certification.labels is not None),
         budget=budget,
         certification_size=split.certification.count,
-        guarded=split.held_out is not None,
+        guard=guard,
         seed=search.seed,
     )
 

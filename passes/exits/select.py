@@ -23,8 +23,9 @@ from offramp.passes.exits.thresholds import Thresholds, threshold_path
 SLACK = 1.5
 """Standard errors of the certification below the budget at which a setting is likely to pass."""
 
-WEIGHTS = (0.25, 0.5, 1.0)
-"""Weights of an earlier answer that are tried, besides none."""
+WEIGHTS = (0.25, 0.5)
+"""Weights of an earlier answer that are tried, besides none. Heavier ones save a little more where
+they were chosen and lose it on other samples."""
 
 MOST_EXITS = 3
 
@@ -93,8 +94,7 @@ class Selector:
 
     selection: what they are compared on. training: what criteria are fitted on.
     certification_size: number of samples that will certify.
-    guarded: paths end where the risk on the selection samples exceeds the budget. Right where these
-        are many; a few samples would end paths by chance.
+    guard: paths end where the risk on these samples exceeds the budget; None: nowhere.
     """
 
     selection: Evidence
@@ -103,11 +103,11 @@ class Selector:
     test: RiskTest
     budget: Budget
     certification_size: int
-    guarded: bool
+    guard: Evidence | None
     seed: int
 
     def plan(self, policy: Policy) -> Plan:
-        """The path of a policy; guarded, as far as it keeps the budget on the selection samples."""
+        """The path of a policy, as far as it keeps the budget on the guard."""
         seen = self.selection.observe(policy, self.prices)
         path = threshold_path(seen)
         taken = seen.taken(path)
@@ -117,10 +117,17 @@ class Selector:
         limit = self.budget.points / 100
         slack = SLACK * np.sqrt(variance / self.certification_size)
         likely = np.where(risk + slack <= limit, costs, self.prices.whole.value)
-        kept = np.full(len(path), True)
-        if self.guarded:
-            kept[1:] = (np.maximum.accumulate(risk) <= limit)[1:]
+        kept = self._guarded(policy, path)
         return Plan(policy, path[kept], variance[kept], float(likely.min()))
+
+    def _guarded(self, policy: Policy, path: Thresholds) -> npt.NDArray[np.bool_]:
+        """Settings before the first, other than the most cautious, that breaks the budget."""
+        kept = np.ones(len(path), np.bool_)
+        if self.guard is not None:
+            seen = self.guard.observe(policy, self.prices)
+            risk = self.test.losses(seen.full, seen.early(seen.taken(path))).mean(axis=0)
+            kept[1:] = (np.maximum.accumulate(risk) <= self.budget.points / 100)[1:]
+        return kept
 
     def best(self, heads: Sequence[int]) -> Plan | None:
         """The most promising plan that uses only `heads`; None if none saves anything.
@@ -148,7 +155,7 @@ class Selector:
 
     def without_slack(self, budget: Budget) -> Selector:
         """The same for another budget, with as many certification samples as it takes."""
-        return replace(self, budget=budget, certification_size=10**9, guarded=False)
+        return replace(self, budget=budget, certification_size=10**9, guard=None)
 
     def cheapest(self, plan: Plan, passed: int) -> int | None:
         """Of the first `passed` settings of a path the one that costs least on the selection
@@ -166,7 +173,7 @@ class Selector:
     def _pays(self, plan: Plan, before: Plan | None) -> bool:
         whole = self.prices.whole.value
         bar = whole if before is None else before.promise
-        return plan.promise < bar - PAYS * whole / np.sqrt(len(self.selection.truth))
+        return bool(plan.promise < bar - PAYS * whole / np.sqrt(len(self.selection.truth)))
 
     def _grown(self, policy: Policy, heads: Sequence[int]) -> Iterator[Policy]:
         """One more exit, anywhere in the order of points and, at one point, of cost."""

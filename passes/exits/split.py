@@ -17,8 +17,9 @@ SELECTION = 0.25
 """Fraction of the calibration samples that chooses, where there are training samples."""
 
 HELD_OUT = 0.13
-"""Fraction of the training samples that trains nothing and chooses with the selection samples: a
-setting must keep its budget on both together, so a lucky calibration set does not mislead."""
+"""Fraction of the training samples that trains no head. They choose together with the selection
+samples, and guard: a setting must keep its budget on them too. The network has mostly seen them and
+is at its best there, so exits that hold against it do not rest on a lucky calibration set."""
 
 THREE_WAYS = (0.4, 0.2)
 """Fractions of the calibration samples that train and that choose, without training samples."""

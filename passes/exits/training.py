@@ -39,12 +39,12 @@ class Recipe:
 
     batch: int = 128
     rate: float = 4e-3
-    decay: float = 0.02
+    decay: float = 0.05
     temperature: float = 2.0
     label_weight: float = 0.5
-    views: int = 6
+    views: int = 20
     screening_samples: int = 8_000
-    samples: int = 600_000
+    samples: int = 900_000
     most_epochs: int = 150
 
     def epochs(self, samples: float, count: int) -> int:

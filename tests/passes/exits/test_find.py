@@ -68,8 +68,10 @@ def test_the_curve_runs_from_cautious_to_bold_and_marks_the_choice(found: ExitRe
 
 
 def test_facts_can_be_written_as_json(found: ExitResult) -> None:
-    facts = [dataclasses.asdict(x) for x in (*found.exits, *found.candidates, *found.curve)]
-    assert json.loads(json.dumps(facts)) == json.loads(json.dumps(facts))
+    exits = [dataclasses.asdict(exit_) for exit_ in found.exits]
+    curve = [dataclasses.asdict(point) for point in found.curve]
+    assert json.loads(json.dumps(exits)) == exits
+    assert len(json.loads(json.dumps(curve))) == len(found.curve)
 
 
 def test_the_same_seed_finds_the_same(
@@ -80,9 +82,7 @@ def test_the_same_seed_finds_the_same(
     assert again.certificate == found.certificate
 
 
-def test_without_labels_the_budget_is_on_agreement(
-    digits: Digits, model: AnalyticalModel
-) -> None:
+def test_without_labels_the_budget_is_on_agreement(digits: Digits, model: AnalyticalModel) -> None:
     unlabelled = ExitData({"image": digits.images})
     result = find_exits(digits.program, unlabelled, Budget(8.0), model, recipe=QUICK)
     assert result.certificate is not None
@@ -92,14 +92,13 @@ def test_without_labels_the_budget_is_on_agreement(
 def test_too_few_samples_to_certify_say_how_many_would_do(
     digits: Digits, model: AnalyticalModel
 ) -> None:
-    result = find_exits(digits.program, data(digits, 120), Budget(0.5), model, recipe=QUICK)
+    result = find_exits(digits.program, data(digits, 150), Budget(0.5), model, recipe=QUICK)
     assert result.certificate is None
     assert result.program is digits.program
-    assert result.reason is not None
-    assert "certif" in result.reason
-    if result.samples_needed is not None:
-        assert str(result.samples_needed) in result.reason
-        assert result.samples_needed > 48
+    assert result.samples_needed is not None
+    assert result.samples_needed > 60
+    assert "60 certification samples do not certify 0.5 points at 90%" in str(result.reason)
+    assert str(result.samples_needed) in str(result.reason)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,12 @@ from .conftest import Digits
 SAMPLES = 60
 
 
+def threshold(scores: np.ndarray, share: float) -> float:
+    """Midway between the last score of the `share` that leaves and the first of the rest."""
+    ordered, leaving = np.sort(scores)[::-1].astype(float), round(share * len(scores))
+    return float((ordered[leaving - 1] + ordered[leaving]) / 2)
+
+
 class Inserted:
     """Untrained heads at the first points of the digit network."""
 
@@ -66,9 +72,7 @@ class Inserted:
             spent=prices.costs(policy),
         )
         thresholds = [
-            (lambda s: (s[k - 1] + s[k]) / 2)(np.sort(scores)[::-1].astype(float))
-            for scores, share in zip(seen.scores, shares, strict=True)
-            if (k := round(share * SAMPLES))
+            threshold(scores, share) for scores, share in zip(seen.scores, shares, strict=True)
         ]
         taken = seen.taken(np.array([thresholds]))[:, 0]
         program = InsertExits(
