@@ -209,7 +209,8 @@ def _convert(proto: Any, version: int) -> Any:
     try:
         return onnx.version_converter.convert_version(proto, goal)
     except Exception as error:
+        reason = str(error).rpartition("failed: ")[2].rstrip(" .")
         raise UserError(
-            f"the model uses ONNX opset {version} and cannot be converted to {goal} ({error}): "
+            f"the model uses ONNX opset {version} and cannot be converted to {goal} ({reason}): "
             f"export it with an opset from {checks.OLDEST_OPSET} to {checks.NEWEST_OPSET}"
         ) from error

@@ -11,6 +11,7 @@ import tvm.s_tir
 import tvm.sym
 import tvm.te
 import tvm.tirx
+import tvm.topi
 import tvm_ffi
 
 sym: Any = tvm.sym
@@ -20,4 +21,5 @@ runtime: Any = tvm.runtime
 s_tir: Any = tvm.s_tir
 te: Any = tvm.te
 tirx: Any = tvm.tirx
+topi: Any = tvm.topi
 ffi: Any = tvm_ffi

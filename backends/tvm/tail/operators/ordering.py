@@ -6,7 +6,7 @@ from typing import Any
 
 from offramp.backends.tvm.tail.operators.context import OperatorCall, replace_at
 from offramp.backends.tvm.tail.refusal import RefusalError
-from offramp.backends.tvm.tail.untyped import relax, te, tirx
+from offramp.backends.tvm.tail.untyped import relax, te, tirx, topi
 
 MAX_RANKED = 1 << 15
 """Longer axes are refused by TopK, whose cost is quadratic."""
@@ -55,12 +55,12 @@ def top_k(call: OperatorCall) -> Any:
 
 def cumulative_sum(call: OperatorCall) -> Any:
     """CumSum."""
-    return _scan(call, relax.op.cumsum)
+    return _scan(call, topi.cumsum)
 
 
 def cumulative_product(call: OperatorCall) -> Any:
     """CumProd."""
-    return _scan(call, relax.op.cumprod)
+    return _scan(call, topi.cumprod)
 
 
 def _scan(call: OperatorCall, operator: Any) -> Any:
@@ -71,7 +71,7 @@ def _scan(call: OperatorCall, operator: Any) -> Any:
     if backward:
         data = call.emit(relax.op.flip(data, axis))
     exclusive = bool(call.attribute("exclusive", 0))
-    total = call.emit(operator(data, axis, kind.dtype, exclusive))
+    total = call.compute(lambda x: operator(x, axis, kind.dtype, exclusive), data)
     return relax.op.flip(total, axis) if backward else total
 
 
