@@ -84,6 +84,8 @@ _UNARY: dict[str, Callable[..., Expr]] = {
     "Tanh": lambda v, lanes: tirx.tanh(v),
 }
 
+_LONG = frozenset({"Sigmoid", "Silu", "Tanh"})
+
 UNARY = frozenset(_UNARY)
 """Operators with one tensor operand; `values` are their attributes in the signature's order."""
 BINARY = frozenset(_BINARY)
@@ -99,6 +101,15 @@ def parameters(
         for i, step in enumerate(epilogue)
         if step.has_argument
     ]
+
+
+def is_long(epilogue: Epilogue) -> bool:
+    """Whether the code of an epilogue is too long to repeat it for every element of a tile.
+
+    It is then run in a loop over stored sums, unless a residual may lie where they are stored.
+    """
+    reads_tensor = any(step.operand is Operand.TENSOR for step in epilogue)
+    return not reads_tensor and any(step.op in _LONG for step in epilogue)
 
 
 @dataclass(frozen=True)

@@ -202,11 +202,20 @@ class _RowBuilder:
     def _finish(self, values: Array, group: Tiles, position: Expr) -> None:
         """Scale, apply the epilogue and store a tile."""
         spec, lanes = self.spec, self.lanes
+        is_long = ep.is_long(spec.epilogue)
         for pixel in range(group.width):
             value, scale = values.load(pixel * lanes, lanes), self._scale(group, pixel)
             if scale is not None:
                 value = value * splat(scale, lanes)
-            index = (position + pixel) * spec.channels + self.channel
-            place = ep.Place(index, self.channel, lanes)
-            value = ep.apply(spec.epilogue, value, self.arrays.operands, place)
-            self.code.store(self.arrays.output, index, value, lanes)
+            self._store(position + pixel, value, () if is_long else spec.epilogue)
+        if is_long:
+            with self.code.loop("pixel", group.width) as step:
+                index = (position + step) * spec.channels + self.channel
+                value = self.arrays.output.load(index, lanes)
+                self._store(position + step, value, spec.epilogue)
+
+    def _store(self, position: Expr, value: Expr, epilogue: ep.Epilogue) -> None:
+        index = position * self.spec.channels + self.channel
+        place = ep.Place(index, self.channel, self.lanes)
+        value = ep.apply(epilogue, value, self.arrays.operands, place)
+        self.code.store(self.arrays.output, index, value, self.lanes)

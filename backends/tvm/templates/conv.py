@@ -240,14 +240,27 @@ class _BlockBuilder:
 
     def _finish(self, sums: Array, width: int, position: Expr) -> None:
         """Apply the epilogue to a tile and store it; `position` is its first output."""
-        spec, block = self.spec, self.block
+        spec, code, block = self.spec, self.code, self.block
+        is_long = ep.is_long(spec.epilogue)
         for pixel in range(width):
             for lane, lanes in block.pieces():
+                place = self._place(position + pixel, lane, lanes)
                 value = sums.load(pixel * block.padded + lane, lanes)
-                channel = self.filter + lane
-                place = ep.Place((position + pixel) * spec.filters + channel, channel, lanes)
-                value = ep.apply(spec.epilogue, value, self.arrays.operands, place)
-                self.code.store(self.arrays.output, place.index, value, lanes)
+                self._store(place, value, () if is_long else spec.epilogue)
+        if is_long:
+            with code.loop("pixel", width) as step:
+                for lane, lanes in block.pieces():
+                    place = self._place(position + step, lane, lanes)
+                    value = self.arrays.output.load(place.index, lanes)
+                    self._store(place, value, spec.epilogue)
+
+    def _place(self, position: Expr, lane: int, lanes: int) -> ep.Place:
+        channel = self.filter + lane
+        return ep.Place(position * self.spec.filters + channel, channel, lanes)
+
+    def _store(self, place: ep.Place, value: Expr, epilogue: ep.Epilogue) -> None:
+        value = ep.apply(epilogue, value, self.arrays.operands, place)
+        self.code.store(self.arrays.output, place.index, value, place.lanes)
 
 
 @dataclass(frozen=True)
