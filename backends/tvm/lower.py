@@ -16,7 +16,7 @@ from offramp.backends.tvm.selection import Selection, select, select_softmax
 from offramp.backends.tvm.symbols import SymbolTable
 from offramp.backends.tvm.tail import TailCall, lower_tail
 from offramp.compiler.ir import Block, Program
-from offramp.compiler.plan import BlockPlan, KernelCall, Plan
+from offramp.compiler.plan import BlockPlan, KernelCall, Plan, Storage
 from offramp.compiler.targets import Target
 from offramp.passes.layout.channels_last import ChannelsLast
 
@@ -111,16 +111,17 @@ class _Lowering:
             in_place=tuple(
                 (len(inputs), position)
                 for position in selection.residuals
-                if not self._is_read_elsewhere(inputs, position)
+                if self._is_read_once(inputs, position)
             ),
             nodes=tuple(_node_name(n) for n in nodes if n.op_type != "Transpose"),
             macs=selection.spec.macs,
         )
 
-    def _is_read_elsewhere(self, inputs: list[str], position: int) -> bool:
-        """Whether the memory of one input is that of another, which is read in another order."""
+    def _is_read_once(self, inputs: list[str], position: int) -> bool:
+        """Whether one input is an activation and no other, read in another order, is the same."""
         roots = [self.table.root(name) for name in inputs]
-        return roots.count(roots[position]) > 1
+        is_activation = self.table.buffers[roots[position]].storage is Storage.ARENA
+        return is_activation and roots.count(roots[position]) == 1
 
     def _tail(self, block: Block, tail: Tail) -> list[KernelCall]:
         graph = segment_graph(tail.nodes, self.program.opset_imports)
