@@ -23,6 +23,9 @@ from offramp.passes.exits.thresholds import Thresholds, threshold_path
 SLACK = 1.5
 """Standard errors of the certification below the budget at which a setting is likely to pass."""
 
+GUARDED = 2.0
+"""Standard errors by which the guard has to keep the budget."""
+
 WEIGHTS = (0.25, 0.5)
 """Weights of an earlier answer that are tried, besides none. Heavier ones save a little more where
 they were chosen and lose it on other samples."""
@@ -94,7 +97,8 @@ class Selector:
 
     selection: what they are compared on. training: what criteria are fitted on.
     certification_size: number of samples that will certify.
-    guard: paths end where the risk on these samples exceeds the budget; None: nowhere.
+    guard: paths end where the risk on these samples does not keep the budget by `GUARDED` standard
+        errors; None: nowhere.
     """
 
     selection: Evidence
@@ -125,8 +129,10 @@ class Selector:
         kept = np.ones(len(path), np.bool_)
         if self.guard is not None:
             seen = self.guard.observe(policy, self.prices)
-            risk = self.test.losses(seen.full, seen.early(seen.taken(path))).mean(axis=0)
-            kept[1:] = (np.maximum.accumulate(risk) <= self.budget.points / 100)[1:]
+            losses = self.test.losses(seen.full, seen.early(seen.taken(path)))
+            margin = GUARDED * losses.std(axis=0) / np.sqrt(len(losses))
+            risk = np.maximum.accumulate(losses.mean(axis=0) + margin)
+            kept[1:] = (risk <= self.budget.points / 100)[1:]
         return kept
 
     def best(self, heads: Sequence[int]) -> Plan | None:

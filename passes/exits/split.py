@@ -18,8 +18,11 @@ SELECTION = 0.25
 
 HELD_OUT = 0.13
 """Fraction of the training samples that trains no head. They choose together with the selection
-samples, and guard: a setting must keep its budget on them too. The network has mostly seen them and
-is at its best there, so exits that hold against it do not rest on a lucky calibration set."""
+samples, and guard: a setting must keep its budget on them too. The network has mostly seen them,
+and is at its best there: exits that hold against it do not rest on a lucky calibration set."""
+
+FEWEST_HELD_OUT = 1500
+"""A smaller guard would say no by chance; it is drawn where it is a fifth of the samples at most."""
 
 THREE_WAYS = (0.4, 0.2)
 """Fractions of the calibration samples that train and that choose, without training samples."""
@@ -85,15 +88,20 @@ def split(data: ExitData, task: Task, seed: int) -> Split:
     if calibration.labels is None:
         train = Part(train.samples, None)
     chosen = round(SELECTION * len(order))
-    held, kept = np.split(random.permutation(train.count), [round(HELD_OUT * train.count)])
+    held, kept = np.split(random.permutation(train.count), [_held_out(train, calibration)])
     return Split(
         train.rows(np.sort(kept)),
-        train.rows(held)
-        if len(held) and (train.labels is not None or calibration.labels is None)
-        else None,
+        train.rows(held) if len(held) else None,
         calibration.rows(order[:chosen]),
         calibration.rows(order[chosen:]),
     )
+
+
+def _held_out(train: Part, calibration: Part) -> int:
+    """How many training samples guard; they need labels if the calibration samples have them."""
+    few = train.count < 5 * FEWEST_HELD_OUT
+    comparable = (train.labels is None) == (calibration.labels is None)
+    return 0 if few or not comparable else max(FEWEST_HELD_OUT, round(HELD_OUT * train.count))
 
 
 def _checked(samples: Samples, labels: npt.NDArray[Any] | None, task: Task, what: str) -> Part:
