@@ -114,18 +114,18 @@ def test_residual_that_is_the_input_is_kept() -> None:
 def test_constants_are_never_overwritten(execute: Execute) -> None:
     program = from_text(
         """program shifted opset 18 batched -> (y)
-        entry(%x: float[1,2]):
+        entry(%x: float[1,2,2]):
           weight %w: float[2,2] = [1.0, 2.0, 3.0, 4.0]
-          weight %b: float[1,2] = [5.0, 6.0]
-          %a: float[1,2] = MatMul(%x, %w)
-          %r: float[1,2] = Relu(%a)
-          %y: float[1,2] = Mul(%r, %b)
+          weight %b: float[1,2,2] = [5.0, 6.0, 7.0, 8.0]
+          %a: float[1,2,2] = MatMul(%x, %w)
+          %r: float[1,2,2] = Relu(%a)
+          %y: float[1,2,2] = Mul(%r, %b)
           return (%y)"""
     )
     (call,) = lower(program, targets.get("x86-64")).plan.blocks[0].calls
     assert call.in_place == ()
-    (found,) = execute(program, "x86-64", [np.ones((1, 2), np.float32)])
-    np.testing.assert_array_equal(found, [[20.0, 36.0]])
+    (found,) = execute(program, "x86-64", [np.ones((1, 2, 2), np.float32)])
+    np.testing.assert_array_equal(found, [[[20.0, 36.0], [28.0, 48.0]]])
 
 
 @pytest.mark.shared
