@@ -48,7 +48,7 @@ lint: $(INSTALLED)
 	$(BIN)/pyright
 
 test: setup lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 evidence: setup
 	scripts/evidence.sh

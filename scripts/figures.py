@@ -44,7 +44,7 @@ def draw_staircase(axes: Any, manifest: Manifest) -> None:
     axes.set_ylabel("samples still inside")
     axes.xaxis.set_major_formatter(lambda value, _: count_text(value))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.legend(loc="upper right", frameon=False, fontsize=8)
+    axes.legend(loc="upper right", facecolor="white", framealpha=1.0, fontsize=8)
     axes.set_title(f"{percent_text(saving(manifest))} of the work saved on average", loc="left")
 
 
