@@ -10,8 +10,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from offramp.backends.tvm.anchors import Anchor, RowSoftmax, Weights
-from offramp.backends.tvm.epilogue import Operand, Step
+from offramp.backends.tvm.epilogue import Epilogue, Operand, Step
 from offramp.backends.tvm.grouping import Kernel
+from offramp.backends.tvm.microkernels.activation import Activation
 from offramp.backends.tvm.schedules import matrix_tile, row_tile, vector_lanes
 from offramp.backends.tvm.templates import channelwise, conv, softmax, tiled_conv, tiled_depthwise
 from offramp.backends.tvm.templates.channelwise import Channelwise, Reduction
@@ -24,6 +25,7 @@ from offramp.compiler.targets import Target
 Windowed = Conv | TiledConv | Channelwise | TiledDepthwise
 Spec = Windowed | Softmax
 Tiled = TiledConv | TiledDepthwise
+_ACTIVATIONS = {Step("Relu"): Activation.RELU, Step("Clip", (0.0, 6.0)): Activation.RELU6}
 Argument = ir.Value | npt.NDArray[np.generic]
 
 
@@ -127,14 +129,20 @@ def _specify(kernel: Kernel, target: Target) -> Windowed:
     return _channelwise(kernel, target, kernel.anchor.reduction)
 
 
+def _activation(steps: list[Step]) -> tuple[Activation, Epilogue]:
+    """The activation that a microkernel applies, and the steps that are left."""
+    activation = _ACTIVATIONS.get(steps[0], Activation.NONE) if steps else Activation.NONE
+    return activation, tuple(steps if activation is Activation.NONE else steps[1:])
+
+
 def _tiled_depthwise(kernel: Kernel) -> TiledDepthwise:
-    """The microkernel clamps at zero; other steps follow it."""
-    has_relu = kernel.steps[:1] == [Step("Relu")]
+    """The microkernel applies an activation; other steps follow it."""
+    activation, rest = _activation(kernel.steps)
     return TiledDepthwise(
         window=kernel.anchor.window,
         channels=kernel.anchor.channels,
-        relu=has_relu,
-        epilogue=tuple(kernel.steps[1:] if has_relu else kernel.steps),
+        activation=activation,
+        epilogue=rest,
     )
 
 
@@ -191,18 +199,18 @@ def _conv(kernel: Kernel, target: Target) -> Conv:
 
 
 def _tiled_conv(kernel: Kernel) -> TiledConv:
-    """The microkernel adds a residual and clamps at zero; other steps follow it."""
+    """The microkernel adds a residual and applies an activation; other steps follow it."""
     anchor, steps = kernel.anchor, list(kernel.steps)
     has_residual = steps[:1] == [Step("Add", (), Operand.TENSOR)]
     steps = steps[1:] if has_residual else steps
-    has_relu = steps[:1] == [Step("Relu")]
+    activation, rest = _activation(steps)
     return TiledConv(
         window=anchor.window.flattened(),
         channels=anchor.channels,
         filters=anchor.filters,
         residual=has_residual,
-        relu=has_relu,
-        epilogue=tuple(steps[1:] if has_relu else steps),
+        activation=activation,
+        epilogue=rest,
     )
 
 

@@ -27,13 +27,6 @@ def chunks(count: int) -> Iterator[tuple[int, int]]:
         yield start, min(CHUNK, count - start)
 
 
-def clamped_at_zero(count: int, scratch: str) -> Iterator[str]:
-    """Make negative values in s0 to s(count - 1) zero; overwrites `scratch` and s(count)."""
-    yield f"mov {scratch}, #0"
-    yield f"vmov s{count}, {scratch}"
-    yield from (f"vmaxnm.f32 s{i}, s{i}, s{count}" for i in range(count))
-
-
 def quoted(lines: Iterable[str]) -> str:
     """Lines of assembly as C string literals."""
     return "\n".join(f'      "{line}\\n"' for line in lines)

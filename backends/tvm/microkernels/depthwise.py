@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from offramp.backends.tvm.microkernels.activation import Activation
 from offramp.backends.tvm.microkernels.assembly import (
     CHUNK,
     CLOBBERS,
     GUARD,
     chunks,
-    clamped_at_zero,
     quoted,
     span,
 )
@@ -29,17 +29,17 @@ WIDEST = 16
 class DepthwiseColumn:
     """Structure of a microkernel. channels: of one block. taps: valid ones of a window row.
 
-    relu: whether negative sums become zero.
+    activation: of the sums.
     """
 
     channels: int
     taps: int
-    relu: bool
+    activation: Activation
 
     @property
     def name(self) -> str:
         """The C function's name."""
-        return f"depthwise_{self.channels}x{self.taps}" + "_relu" * self.relu
+        return f"depthwise_{self.channels}x{self.taps}{self.activation.suffix}"
 
     def source(self) -> str:
         """The C definition: assembly for Arm with a floating-point unit, loops elsewhere."""
@@ -50,7 +50,7 @@ class DepthwiseColumn:
             clobbers=CLOBBERS,
             channels=self.channels,
             taps=self.taps,
-            result="fmaxf(sum, 0.0f)" if self.relu else "sum",
+            result=self.activation.in_c("sum"),
         )
 
     def _assembly(self) -> Iterator[str]:
@@ -71,8 +71,7 @@ class DepthwiseColumn:
         yield "subs %[row], %[row], #1"
         yield "bne 2b"
         yield "3:"
-        if self.relu:
-            yield from clamped_at_zero(self.channels, "%[x]")
+        yield from self.activation.in_assembly(self.channels, "%[x]")
         yield f"vstmia %[out]!, {span(0, self.channels)}"
         yield f"add %[in], %[in], #{bytes_}"
         yield "add %[w], %[w], %[w_block]"

@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from offramp.backends.tvm.microkernels.activation import Activation
 from offramp.backends.tvm.microkernels.assembly import (
     CHUNK,
     CLOBBERS,
     GUARD,
     REGISTERS,
-    clamped_at_zero,
     quoted,
     span,
 )
@@ -29,7 +29,7 @@ class MatrixTile:
 
     rest: length of one contiguous run modulo `unroll`, computed after the loop. loops: whether a
     run is at least `unroll` long. residual: whether a tensor of the output's shape (perhaps the
-    output itself) is added. relu: whether negative sums become zero.
+    output itself) is added. activation: of the sums.
     """
 
     pixels: int
@@ -37,7 +37,7 @@ class MatrixTile:
     rest: int
     loops: bool
     residual: bool
-    relu: bool
+    activation: Activation
 
     @property
     def unroll(self) -> int:
@@ -47,7 +47,7 @@ class MatrixTile:
     @property
     def name(self) -> str:
         """The C function's name."""
-        flags = "_loop" * self.loops + "_residual" * self.residual + "_relu" * self.relu
+        flags = "_loop" * self.loops + "_residual" * self.residual + self.activation.suffix
         return f"tile_{self.pixels}x{self.filters}_{self.rest}{flags}"
 
     def source(self) -> str:
@@ -66,7 +66,7 @@ class MatrixTile:
             start="residual[p * out_pixel + f] + bias[f]" if self.residual else "bias[f]",
             unused="" if self.residual else "  (void)residual;\n",
             residual=', [residual] "r"(residual)' if self.residual else "",
-            result="fmaxf(sum, 0.0f)" if self.relu else "sum",
+            result=self.activation.in_c("sum"),
         )
 
     @property
@@ -132,8 +132,7 @@ class MatrixTile:
 
     def _finish(self) -> Iterator[str]:
         count = self.pixels * self.filters
-        if self.relu:
-            yield from clamped_at_zero(count, "%[count]")
+        yield from self.activation.in_assembly(count, "%[count]")
         for pixel in self._pixels:
             yield from _transfer("vstmia", "%[out]", self._sum(pixel, 0), self.filters)
             if pixel + 1 < self.pixels:

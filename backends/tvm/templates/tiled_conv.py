@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from offramp.backends.tvm import epilogue as ep
+from offramp.backends.tvm.microkernels.activation import Activation
 from offramp.backends.tvm.microkernels.matrix import MatrixTile, unroll
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
 from offramp.backends.tvm.window import Tiles, Window, uniform_tiles, valid_rows
@@ -28,14 +29,14 @@ class TiledConv:
     """Structure of a convolution that is neither dilated along rows nor grouped.
 
     window: over the image, already flattened where it slides nowhere. residual: the epilogue
-    began with the sum of a tensor. relu: it went on with a Relu. epilogue: what was left of it.
+    began with the sum of a tensor. activation: how it went on. epilogue: what was left of it.
     """
 
     window: Window
     channels: int
     filters: int
     residual: bool
-    relu: bool
+    activation: Activation
     epilogue: ep.Epilogue
 
     @property
@@ -66,7 +67,7 @@ class TiledConv:
         """What computes the tiles of one group."""
         steps = len(tile.segments[0].taps) * self.channels
         rounds, rest = divmod(steps, unroll(tile.width, filters))
-        return MatrixTile(tile.width, filters, rest, rounds > 0, self.residual, self.relu)
+        return MatrixTile(tile.width, filters, rest, rounds > 0, self.residual, self.activation)
 
     def microkernels(self) -> tuple[MatrixTile, ...]:
         """All microkernels that the kernel calls."""

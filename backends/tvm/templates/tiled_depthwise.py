@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from offramp.backends.tvm import epilogue as ep
+from offramp.backends.tvm.microkernels.activation import Activation
 from offramp.backends.tvm.microkernels.depthwise import WIDEST, DepthwiseColumn
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
 from offramp.backends.tvm.window import Tiles, Window, uniform_tiles, valid_rows
@@ -22,12 +23,12 @@ from offramp.backends.tvm.window import Tiles, Window, uniform_tiles, valid_rows
 class TiledDepthwise:
     """Structure of a depthwise convolution.
 
-    relu: the epilogue began with a Relu. epilogue: what was left of it.
+    activation: the epilogue began with it. epilogue: what was left of it.
     """
 
     window: Window
     channels: int
-    relu: bool
+    activation: Activation
     epilogue: ep.Epilogue
 
     @property
@@ -47,7 +48,7 @@ class TiledDepthwise:
         """All microkernels that the kernel calls."""
         taps = {len(g.segments[0].taps) for g in uniform_tiles(self.window.columns, 1)}
         return tuple(
-            DepthwiseColumn(channels, count, self.relu)
+            DepthwiseColumn(channels, count, self.activation)
             for _, _, channels in self.blocks()
             for count in sorted(taps)
         )
@@ -118,7 +119,7 @@ class _Builder:
             skipped = (first_row * columns.taps + taps.start) * channels
             code.run(
                 external_call(
-                    DepthwiseColumn(channels, len(taps), spec.relu).name,
+                    DepthwiseColumn(channels, len(taps), spec.activation).name,
                     self.output.address(position * spec.channels + start),
                     self.input.address(source * spec.channels + start),
                     self.weights.address(start * spec.window.taps + skipped),
