@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from offramp.backends.tvm.tail.operators import (
+    deform_conv,
     elementwise,
     linear,
     normalizing,
@@ -28,7 +29,7 @@ LOWERINGS: dict[str, Lowering] = {
     "CumProd": ordering.cumulative_product,
     "CumSum": ordering.cumulative_sum,
     "DFT": linear.dft,
-    "DeformConv": windows.deform_conv,
+    "DeformConv": deform_conv.deform_conv,
     "DequantizeLinear": quantized.dequantize,
     "Det": linear.determinant,
     "Dropout": normalizing.dropout,

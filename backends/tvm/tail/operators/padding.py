@@ -11,31 +11,23 @@ from offramp.backends.tvm.tail.untyped import te, tirx
 
 
 def pad(call: OperatorCall) -> Any:
-    """Pad: every output reads its source position, or the value where that lies outside."""
-    declared, kind = call.declared(0), call.type_of(0)
-    rank = len(kind.shape)
-    axes = list(range(rank))
-    if call.operand(3) is not None:
-        axes = [int(axis) % rank for axis in call.constant(3, "axes")]
-    amounts = call.operand(1)
-    if declared is not None:
-        shape = declared.shape
-    else:
-        known = [int(amount) for amount in call.constant(1, "pads")]
-        sums = dict(zip(axes, np.add(*np.split(np.array(known), 2)).tolist(), strict=True))
-        shape = tuple(extent + sums.get(axis, 0) for axis, extent in enumerate(kind.shape))
+    """Pad: every output reads its source position, or the value where that lies outside.
+
+    Raises:
+        RefusalError: the axes are no constant; nor the amounts, where no shape is declared.
+    """
+    kind, axes = call.type_of(0), _axes(call)
+    shape = _result_shape(call, axes)
     mode = call.attribute("mode", "constant")
-    begins: dict[int, Any] = {}
-    if isinstance(amounts, np.ndarray):
-        begins = {axis: int(begin) for axis, begin in zip(axes, amounts, strict=False)}
-    operands = [call.expression(0)] if begins else [call.expression(0), call.expression(1)]
-    has_value = call.operand(2) is not None
-    if has_value:
-        operands.append(call.expression(2))
+    known = _known_begins(call)
+    read = (2,) if known else (1, 2)
+    positions = [p for p in read if call.operand(p) is not None]
 
     def compute(x: Any, *rest: Any) -> Any:
-        offsets = begins or {axis: rest[0][i] for i, axis in enumerate(axes)}
-        value = rest[-1](*[0] * len(rest[-1].shape)) if has_value else tirx.const(0, kind.dtype)
+        operands = dict(zip(positions, rest, strict=True))
+        begins = known or [operands[1][i] for i in range(len(axes))]
+        offsets = dict(zip(axes, begins, strict=True))
+        value = _scalar(operands[2]) if 2 in operands else tirx.const(0, kind.dtype)
 
         def element(*index: Any) -> Any:
             source = [
@@ -44,14 +36,41 @@ def pad(call: OperatorCall) -> Any:
             ]
             if mode != "constant":
                 return x(*source)
-            inside = [
-                tirx.all(source[axis] >= 0, source[axis] < kind.shape[axis]) for axis in offsets
-            ]
-            return tirx.if_then_else(tirx.all(*inside), x(*source), value) if inside else x(*source)
+            bounds = [(source[axis], kind.shape[axis]) for axis in axes]
+            inside = [tirx.all(place >= 0, place < extent) for place, extent in bounds]
+            return tirx.if_then_else(tirx.all(*inside), x(*source), value)
 
         return te.compute(shape, element, name="pad")
 
-    return call.compute(compute, *operands)
+    return call.compute(compute, call.expression(0), *(call.expression(p) for p in positions))
+
+
+def _axes(call: OperatorCall) -> list[int]:
+    rank = len(call.type_of(0).shape)
+    if call.operand(3) is None:
+        return list(range(rank))
+    return [int(axis) % rank for axis in call.constant(3, "axes")]
+
+
+def _known_begins(call: OperatorCall) -> list[int]:
+    """How much is added in front on each axis; nothing where that is known only when it runs."""
+    amounts = call.operand(1)
+    if not isinstance(amounts, np.ndarray):
+        return []
+    return [int(amount) for amount in amounts[: len(amounts) // 2]]
+
+
+def _result_shape(call: OperatorCall, axes: list[int]) -> tuple[int, ...]:
+    declared, extents = call.declared(0), call.type_of(0).shape
+    if declared is not None:
+        return declared.shape
+    begins, ends = np.split(call.constant(1, "pads").astype(np.int64), 2)
+    grown = dict(zip(axes, (begins + ends).tolist(), strict=True))
+    return tuple(extent + grown.get(axis, 0) for axis, extent in enumerate(extents))
+
+
+def _scalar(tensor: Any) -> Any:
+    return tensor(*[0] * len(tensor.shape))
 
 
 def _position(mode: str, source: Any, extent: int) -> Any:

@@ -1,4 +1,4 @@
-"""Operators over sliding windows: MaxPool with indices, Col2Im, DeformConv."""
+"""Operators over sliding windows: MaxPool with indices, Col2Im, RoiAlign."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def max_pool(call: OperatorCall) -> Any:
     kind, declared = call.type_of(0), call.declared(0)
     if declared is None:
         raise RefusalError("with indices it is not supported inside functions")
-    window = _window(call, call.attribute("kernel_shape", ()))
+    window = window_of(call, call.attribute("kernel_shape", ()))
     inputs, rank = kind.shape[2:], len(kind.shape) - 2
     strides = _index_strides(inputs, call.attribute("storage_order", 0))
     largest = te.comm_reducer(
@@ -44,8 +44,8 @@ def max_pool(call: OperatorCall) -> Any:
         taps = [te.reduce_axis((0, extent), f"k{i}") for i, extent in enumerate(window.kernel)]
 
         def element(n: Any, c: Any, *place: Any) -> Any:
-            at = [_source(window, i, place[i], taps[i]) for i in range(rank)]
-            inside = tirx.all(*(_inside(a, e) for a, e in zip(at, inputs, strict=True)))
+            at = [source_position(window, i, place[i], taps[i]) for i in range(rank)]
+            inside = tirx.all(*(is_inside(a, e) for a, e in zip(at, inputs, strict=True)))
             value = tirx.if_then_else(inside, x(n, c, *at), tirx.min_value(kind.dtype))
             plane = (n * kind.shape[1] + c).astype("int64") * prod(inputs)
             flat = sum((a.astype("int64") * s for a, s in zip(at, strides, strict=True)), plane)
@@ -70,7 +70,7 @@ def col_to_im(call: OperatorCall) -> Any:
     """Col2Im: every pixel sums the columns of the windows that cover it."""
     kind = call.type_of(0)
     image = [int(extent) for extent in call.constant(1, "image_shape")]
-    window = _window(call, [int(extent) for extent in call.constant(2, "block_shape")])
+    window = window_of(call, [int(extent) for extent in call.constant(2, "block_shape")])
     ends = call.attribute("pads", (0,) * (2 * len(image)))[len(image) :]
     blocks = [_positions(window, i, extent, ends[i]) for i, extent in enumerate(image)]
     channels = kind.shape[1] // prod(window.kernel)
@@ -87,9 +87,9 @@ def col_to_im(call: OperatorCall) -> Any:
             fits = [
                 tirx.floormod(m, s).equal(0) for m, s in zip(moved, window.strides, strict=True)
             ]
-            inside = [_inside(b, e) for b, e in zip(block, blocks, strict=True)]
-            row = c * prod(window.kernel) + _flat(taps, window.kernel)
-            value = columns(n, row, _flat(block, blocks))
+            inside = [is_inside(b, e) for b, e in zip(block, blocks, strict=True)]
+            row = c * prod(window.kernel) + flat_index(taps, window.kernel)
+            value = columns(n, row, flat_index(block, blocks))
             zero = tirx.const(0, kind.dtype)
             return te.sum(tirx.if_then_else(tirx.all(*fits, *inside), value, zero), taps)
 
@@ -98,58 +98,7 @@ def col_to_im(call: OperatorCall) -> Any:
     return call.compute(compute, call.expression(0))
 
 
-def deform_conv(call: OperatorCall) -> Any:
-    """DeformConv in two dimensions: taps moved by offsets, read by bilinear interpolation."""
-    kind, weights = call.type_of(0), call.type_of(1).shape
-    if len(kind.shape) != 4:
-        raise RefusalError("only two spatial dimensions are supported")
-    window = _window(call, weights[2:])
-    places = call.type_of(2).shape[2:]
-    groups, offset_groups = call.attribute("group", 1), call.attribute("offset_group", 1)
-    taps_in_group = prod(window.kernel)
-    height, width = kind.shape[2:]
-    optional = [i for i in (3, 4) if call.operand(i) is not None]
-
-    def compute(x: Any, w: Any, offsets: Any, *rest: Any) -> Any:
-        extra = dict(zip(optional, rest, strict=True))
-        channel = te.reduce_axis((0, weights[1]), "channel")
-        taps = [te.reduce_axis((0, extent), f"k{i}") for i, extent in enumerate(window.kernel)]
-
-        def pixel(n: Any, c: Any, y: Any, x_: Any) -> Any:
-            inside = tirx.all(_inside(y, height), _inside(x_, width))
-            return tirx.if_then_else(inside, x(n, c, y, x_), tirx.const(0, kind.dtype))
-
-        def element(n: Any, filter_: Any, row: Any, column: Any) -> Any:
-            c = tirx.floordiv(filter_, weights[0] // groups) * weights[1] + channel
-            tap = tirx.floordiv(c, kind.shape[1] // offset_groups) * taps_in_group
-            tap = tap + _flat(taps, window.kernel)
-            places_ = [
-                _source(window, i, (row, column)[i], taps[i]).astype(kind.dtype)
-                + offsets(n, tap * 2 + i, row, column)
-                for i in range(2)
-            ]
-            floors = [tirx.floor(place) for place in places_]
-            shares = [place - low for place, low in zip(places_, floors, strict=True)]
-            y0, x0 = (low.astype("int32") for low in floors)
-            top = pixel(n, c, y0, x0) * (1 - shares[1]) + pixel(n, c, y0, x0 + 1) * shares[1]
-            low = (
-                pixel(n, c, y0 + 1, x0) * (1 - shares[1]) + pixel(n, c, y0 + 1, x0 + 1) * shares[1]
-            )
-            value = (top * (1 - shares[0]) + low * shares[0]) * w(filter_, channel, *taps)
-            if 4 in extra:
-                value = value * extra[4](n, tap, row, column)
-            return te.sum(value, [channel, *taps])
-
-        total = te.compute((kind.shape[0], weights[0], *places), element, name="deform_conv")
-        if 3 not in extra:
-            return total
-        return te.compute(total.shape, lambda n, f, i, j: total(n, f, i, j) + extra[3](f))
-
-    operands = [call.expression(i) for i in (0, 1, 2, *optional)]
-    return call.compute(compute, *operands)
-
-
-def _window(call: OperatorCall, kernel: Any) -> Window:
+def window_of(call: OperatorCall, kernel: Any) -> Window:
     """The window of a node's attributes.
 
     Raises:
@@ -166,16 +115,18 @@ def _window(call: OperatorCall, kernel: Any) -> Window:
     )
 
 
-def _source(window: Window, axis: int, place: Any, tap: Any) -> Any:
+def source_position(window: Window, axis: int, place: Any, tap: Any) -> Any:
     """The input position that one tap of one window reads."""
     return place * window.strides[axis] + tap * window.dilations[axis] - window.begins[axis]
 
 
-def _inside(position: Any, extent: int) -> Any:
+def is_inside(position: Any, extent: int) -> Any:
+    """Whether a position lies on an axis."""
     return tirx.all(position >= 0, position < extent)
 
 
-def _flat(indices: Any, extents: Any) -> Any:
+def flat_index(indices: Any, extents: Any) -> Any:
+    """The row-major index of one element."""
     total: Any = 0
     for index, extent in zip(indices, extents, strict=True):
         total = total * extent + index
