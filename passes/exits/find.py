@@ -118,7 +118,7 @@ def conclude(trained: Trained, budget: Budget, static: Spent) -> ExitResult:
         return ExitResult(search.program, None, reason, (), candidates, curve, static, needed)
     exits = exits_of(search, plan, seen, chosen)
     certificate = certificate_of(trained.selector.test, budget, walked, chosen)
-    inserted = _insert(search, plan, seen, chosen)
+    inserted = insert_plan(search, plan, seen, chosen)
     candidates = candidates_of(search, trained, plan)
     return ExitResult(inserted, certificate, None, exits, candidates, curve, static)
 
@@ -144,7 +144,8 @@ def _shortfall(
     return f"{start}: about {total} would be needed at the risk observed", total
 
 
-def _insert(search: HeadSearch, plan: Plan, seen: Observed, chosen: int) -> Program:
+def insert_plan(search: HeadSearch, plan: Plan, seen: Observed, chosen: int) -> Program:
+    """The Program with one setting of a plan; rates are those on the samples of `seen`."""
     thresholds = plan.path[chosen]
     taken = seen.taken(plan.path[[chosen]])[:, 0]
     specs: list[ExitSpec] = []

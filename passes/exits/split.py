@@ -22,7 +22,7 @@ samples, and guard: a setting must keep its budget on them too. The network has 
 and is at its best there: exits that hold against it do not rest on a lucky calibration set."""
 
 FEWEST_HELD_OUT = 1500
-"""A smaller guard would say no by chance; it is drawn where it is a fifth of the samples at most."""
+"""A smaller guard would say no by chance; it is drawn if that is a fifth of the samples at most."""
 
 THREE_WAYS = (0.4, 0.2)
 """Fractions of the calibration samples that train and that choose, without training samples."""
