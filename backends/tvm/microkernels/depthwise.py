@@ -59,22 +59,26 @@ class DepthwiseColumn:
         yield "1:"
         yield f"vldmia %[bias]!, {span(0, self.channels)}"
         yield "mov %[x], %[in]"
-        yield "subs %[row], %[rows], #0"
-        yield "ble 3f"
+        yield "ldr %[row], [%[constants]]"
+        yield "cmp %[row], #0"
+        yield "beq 3f"
         yield "2:"
         for tap in range(self.taps):
             yield from self._tap()
             if tap + 1 < self.taps:
                 yield "add %[x], %[x], %[in_step]"
-        yield "add %[x], %[x], %[in_row]"
-        yield "add %[w], %[w], %[w_row]"
+        yield "ldr %[skip], [%[constants], #4]"
+        yield "add %[x], %[x], %[skip]"
+        yield "ldr %[skip], [%[constants], #8]"
+        yield "add %[w], %[w], %[skip]"
         yield "subs %[row], %[row], #1"
         yield "bne 2b"
         yield "3:"
         yield from self.activation.in_assembly(self.channels, "%[x]")
         yield f"vstmia %[out]!, {span(0, self.channels)}"
         yield f"add %[in], %[in], #{bytes_}"
-        yield "add %[w], %[w], %[w_block]"
+        yield "ldr %[skip], [%[constants], #12]"
+        yield "add %[w], %[w], %[skip]"
         yield "subs %[blocks], %[blocks], #1"
         yield "bne 1b"
 
@@ -93,15 +97,15 @@ static void {name}(float *out, const float *in, const float *w, const float *bia
                    int32_t w_block) {{
   if (rows < 0) rows = 0;
 {guard}
-  int32_t row;
+  const int32_t constants[] = {{rows, 4 * (in_row - ({taps} - 1) * in_step - {channels}),
+                               4 * (w_row - {taps} * {channels}), 4 * (w_block - rows * w_row)}};
+  int32_t row, skip;
   const float *x;
   __asm volatile(
 {assembly}
       : [out] "+r"(out), [in] "+r"(in), [w] "+r"(w), [bias] "+r"(bias), [blocks] "+r"(blocks),
-        [row] "=&r"(row), [x] "=&r"(x)
-      : [rows] "r"(rows), [in_step] "r"(4 * (in_step - {channels})),
-        [in_row] "r"(4 * (in_row - ({taps} - 1) * in_step - {channels})),
-        [w_row] "r"(4 * (w_row - {taps} * {channels})), [w_block] "r"(4 * (w_block - rows * w_row))
+        [row] "=&r"(row), [x] "=&r"(x), [skip] "=&r"(skip)
+      : [constants] "r"(constants), [in_step] "r"(4 * (in_step - {channels}))
       : "cc", "memory", {clobbers});
 #else
   for (int32_t b = 0; b < blocks; ++b)

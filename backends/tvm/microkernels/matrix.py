@@ -86,15 +86,17 @@ class MatrixTile:
         yield "ble 3f"
         yield "2:"
         if self.loops:
-            yield "mov %[count], %[rounds]"
+            yield "ldr %[count], [%[constants]]"
             yield "1:"
             yield from self._round(self.unroll)
             yield "subs %[count], %[count], #1"
             yield "bne 1b"
         if self.rest:
             yield from self._round(self.rest)
-        yield from (f"add %[x{p}], %[x{p}], %[in_skip]" for p in self._pixels)
-        yield "add %[w], %[w], %[w_skip]"
+        yield "ldr %[count], [%[constants], #4]"
+        yield from (f"add %[x{p}], %[x{p}], %[count]" for p in self._pixels)
+        yield "ldr %[count], [%[constants], #8]"
+        yield "add %[w], %[w], %[count]"
         yield "subs %[rows], %[rows], #1"
         yield "bne 2b"
         yield "3:"
@@ -162,13 +164,13 @@ static void {name}(float *out, const float *in, const float *w, const float *bia
                    const float *residual, int32_t rows, int32_t steps, int32_t in_row,
                    int32_t w_row, int32_t in_pixel, int32_t out_pixel) {{
 {unused}{guard}
-{pointers}  int32_t in_skip = 4 * (in_row - steps), w_skip = 4 * (w_row - steps * {filters});
-  int32_t rounds = steps / {unroll}, count;
+{pointers}  const int32_t constants[] = {{steps / {unroll}, 4 * (in_row - steps),
+                               4 * (w_row - steps * {filters})}};
+  int32_t count;
   __asm volatile(
 {assembly}
       : {outputs}, [w] "+r"(w), [rows] "+r"(rows), [out] "+r"(out), [count] "=&r"(count)
-      : [bias] "r"(bias), [rounds] "r"(rounds), [in_skip] "r"(in_skip), [w_skip] "r"(w_skip),
-        [out_pixel] "r"(4 * out_pixel){residual}
+      : [bias] "r"(bias), [constants] "r"(constants), [out_pixel] "r"(4 * out_pixel){residual}
       : "cc", "memory", {clobbers});
 #else
   for (int32_t p = 0; p < {pixels}; ++p)

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 from offramp import backends
+from offramp.backends import tools
 from offramp.backends.tvm.lower import Lowered, lower
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.activation import Activation
@@ -78,6 +79,17 @@ def test_assembly_agrees_with_onnxruntime(tmp_path: Path) -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString())
     expected = np.concatenate([np.asarray(session.run(None, {"x": s[None]})[0]) for s in x])
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("level", ["-O0", "-Os", "-O3"])
+def test_any_optimisation_level_finds_registers(tmp_path: Path, level: str) -> None:
+    source = lower(from_onnx(network()), targets.get("cortex-m7")).kernels.to_c()
+    (tmp_path / "kernels.c").write_text(source)
+    machine = ["-mcpu=cortex-m7", "-mthumb", "-mfpu=fpv5-sp-d16", "-mfloat-abi=hard"]
+    command = ["arm-none-eabi-gcc", "-std=c99", level, *machine, "-c", "kernels.c"]
+    tools.run(command, folder=tmp_path)
+    assert "vldmia" in tools.run(["arm-none-eabi-objdump", "-d", "kernels.o"], folder=tmp_path)
 
 
 @pytest.mark.parametrize(
