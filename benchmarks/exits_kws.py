@@ -89,8 +89,8 @@ def main() -> None:
     )
     body = "\n".join(
         [
-            f"`python benchmarks/exits_kws.py`: {options.points:g} points at 90 %, backbone frozen;",
-            "the 500 samples are split three ways and",
+            f"`python benchmarks/exits_kws.py`: {options.points:g} points at 90 %, backbone",
+            "frozen; the 500 samples are split three ways and",
             f"{rows[0]['certification_samples']} certify. Mean over {options.seeds} seeds:",
             f"**{mean:.1f} %** of MACs saved, heads included.",
             "",

@@ -69,7 +69,7 @@ class HeadBuilder:
     def channels(self) -> int:
         """Channels of the current value; its last axis where there are no spatial axes."""
         shape = self._shape()
-        return shape[1] if len(shape) > 3 else shape[-1]
+        return shape[1] if len(shape) > 3 else shape[len(shape) - 1]
 
     def pool(self) -> None:
         """Average over space or tokens, down to [1, channels]."""
@@ -130,7 +130,8 @@ class HeadBuilder:
         return self._rng.normal(0.0, np.sqrt(2.0 / inputs), shape).astype(np.float32)
 
     def _shape(self) -> tuple[int, ...]:
-        return () if self.value.shape is None else tuple(self.value.shape.numpy())
+        shape = self.value.shape
+        return (0,) if shape is None else tuple(int(dim) for dim in shape.numpy())
 
 
 def fresh_heads(

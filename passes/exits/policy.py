@@ -95,7 +95,9 @@ def answers(policy: Policy, heads: Sequence[Logits]) -> list[Logits]:
     found: list[Logits] = []
     for stage in policy.stages:
         own = heads[stage.head]
-        found.append(own + np.float32(stage.weight) * found[-1] if stage.weight else own)
+        if stage.weight:
+            own = np.asarray(own + np.float32(stage.weight) * found[-1], np.float32)
+        found.append(own)
     return found
 
 

@@ -63,8 +63,9 @@ def curve_of(
     plan: Plan, walked: Walk, seen: Observed, test: RiskTest, chosen: int | None
 ) -> tuple[CurvePoint, ...]:
     """Settings along the path, the chosen one among them."""
-    evenly = np.linspace(0, len(plan.path) - 1, CURVE_POINTS).round().astype(int)
-    shown = sorted({*evenly.tolist(), *([] if chosen is None else [chosen])})
+    evenly = np.linspace(0, len(plan.path) - 1, CURVE_POINTS)
+    positions = {round(float(place)) for place in evenly}
+    shown: list[int] = sorted(positions if chosen is None else positions | {chosen})
     taken = seen.taken(plan.path[shown])
     bounds = test.upper_bounds(walked.losses[:, shown], walked.variance[shown])
     return tuple(

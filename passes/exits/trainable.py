@@ -107,12 +107,13 @@ class TrainableHead(nn.Module):
             if weight is not None and bias is not None:
                 shape = (-1, *(1 for _ in constants[weight].shape[1:]))
                 constants[weight] = constants[weight] * scale.reshape(shape)
-                constants[bias] = constants[bias] * scale + shift
+                constants[bias] = np.asarray(constants[bias] * scale + shift, np.float32)
         elif name in self._input_norms:
             weight, bias = node.inputs[1], _bias_after(node)
             scale, shift = _affine(self._input_norms[name])
             if weight is not None:
-                constants[bias] = constants[bias] + shift @ constants[weight]
+                moved = constants[bias] + shift @ constants[weight]
+                constants[bias] = np.asarray(moved, np.float32)
                 constants[weight] = constants[weight] * scale[:, None]
 
 

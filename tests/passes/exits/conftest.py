@@ -61,9 +61,9 @@ class Digits:
 @pytest.fixture(scope="session")
 def digits() -> Digits:
     """A digit classifier at about 95 %, and 1,300 samples for exits."""
-    loaded = load_digits()
-    images = (loaded.images / 16).astype(np.float32)[:, None]
-    labels = loaded.target.astype(np.int64)
+    pixels, target = load_digits(return_X_y=True)
+    images = np.asarray(pixels / 16, np.float32).reshape(-1, 1, 8, 8)
+    labels = np.asarray(target, np.int64)
     order = np.random.default_rng(0).permutation(len(images))
     images, labels = images[order], labels[order]
     torch.manual_seed(0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,9 +116,8 @@ def test_too_few_samples_to_certify_say_how_many_would_do(
     ],
 )
 def test_bad_samples_are_refused(
-    digits: Digits, model: AnalyticalModel, spoil: object, message: str
+    digits: Digits, model: AnalyticalModel, spoil: Callable[..., Any], message: str
 ) -> None:
-    assert callable(spoil)
     images, labels = spoil(digits.images, digits.labels)
     with pytest.raises(UserError, match=message):
         find_exits(digits.program, ExitData({"image": images}, labels), Budget(3.0), model)

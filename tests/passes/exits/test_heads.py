@@ -41,7 +41,8 @@ def by_onnxruntime(head: HeadGraph, feature: Tensor, opset: int) -> np.ndarray:
     )
     proto = ir.to_proto(ir.Model(graph, ir_version=10))
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    rows = [session.run(None, {str(head.feature.name): x[None].numpy()})[0] for x in feature]
+    name = str(head.feature.name)
+    rows = [np.asarray(session.run(None, {name: x[None].numpy()})[0]) for x in feature]
     return np.concatenate(rows)
 
 

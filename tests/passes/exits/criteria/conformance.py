@@ -53,7 +53,7 @@ def scores_by_onnx(
     onnx.checker.check_model(proto)
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     rows = [
-        session.run(None, {f"answer{i}": a[[n]] for i, a in enumerate(answers)})[0].item()
+        np.asarray(session.run(None, {f"answer{i}": a[[n]] for i, a in enumerate(answers)})[0])
         for n in range(len(answers[0]))
     ]
-    return np.array(rows, np.float32)
+    return np.array([row.item() for row in rows], np.float32)
