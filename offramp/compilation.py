@@ -66,7 +66,8 @@ def run(request: Request, options: Options, observer: Observer) -> Compiled:
         original = pipeline.read_model(request.model, request.example_inputs)
     with observer.stage("simplifying"):
         reference = pipeline.simplify(original, options, observer)
-    calibration, train = _datasets(request, reference)
+    calibration = _dataset(request.calibration, reference, "calibration data")
+    train = _dataset(request.train, reference, "training data")
     with observer.stage("choosing exits"):
         found = add_exits(reference, calibration, train, options, observer)
     with observer.stage("lowering"):
@@ -78,26 +79,17 @@ def run(request: Request, options: Options, observer: Observer) -> Compiled:
     )
 
 
-def _datasets(
-    request: Request, program: Program
-) -> tuple[data.Dataset | None, data.Dataset | None]:
-    """Calibration and training samples, checked against the network."""
+def _dataset(samples: data.Samples | None, program: Program, what: str) -> data.Dataset | None:
+    """Samples checked against the network; None if there are none."""
+    if samples is None:
+        return None
     specs, classes = describe.input_specs(program), describe.class_count(program)
-    output = None if classes is None else describe.output_specs(program)[0].shape[1:]
-    found: list[data.Dataset | None] = []
-    for samples, what in (
-        (request.calibration, "calibration data"),
-        (request.train, "training data"),
-    ):
-        if samples is None:
-            found.append(None)
-            continue
-        dataset = data.load(samples, specs, batched=program.batched, what=what, output=output)
-        data.check_varied(dataset, what)
-        if classes is not None:
-            data.check_labels(dataset, classes, what)
-        found.append(dataset)
-    return found[0], found[1]
+    output = None if classes is None else (classes,)
+    dataset = data.load(samples, specs, batched=program.batched, what=what, output=output)
+    data.check_varied(dataset, what)
+    if classes is not None:
+        data.check_labels(dataset, classes, what)
+    return dataset
 
 
 def _hashes(request: Request) -> dict[str, str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -172,14 +170,6 @@ def provenance(options: Options, model: str, inputs: Mapping[str, str]) -> dict[
         "finetune": "yes" if options.finetune else "no",
     }
     return found | {library: metadata.version(library) for library in LIBRARIES}
-
-
-def content_hash(*parts: bytes | Path) -> str:
-    """SHA-256 over byte strings and files."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.read_bytes() if isinstance(part, Path) else part)
-    return digest.hexdigest()
 
 
 def _predicted_costs(program: Program, model: AnalyticalModel) -> dict[str, float]:
