@@ -49,7 +49,7 @@ def shift(rows: float, columns: float) -> Callable[[Tensor, torch.Generator], Te
     def apply(x: Tensor, generator: torch.Generator) -> Tensor:
         count, channels, height, width = x.shape
         sides = ((rows, height), (columns, width))
-        far = [min(round(fraction * side), side - 1) for fraction, side in sides]
+        far = [_reach(fraction, side) for fraction, side in sides]
         padded = F.pad(x, (far[1], far[1], far[0], far[0]), mode="reflect")
         starts = [torch.randint(0, 2 * f + 1, (count, 1), generator=generator) for f in far]
         at_row = (starts[0] + torch.arange(height))[:, None, :, None]
@@ -58,6 +58,11 @@ def shift(rows: float, columns: float) -> Callable[[Tensor, torch.Generator], Te
         return padded[samples, torch.arange(channels)[None, :, None, None], at_row, at_column]
 
     return apply
+
+
+def _reach(fraction: float, side: int) -> int:
+    """Pixels to move by at most: at least one, if any, and no more than can be reflected."""
+    return min(max(1, round(fraction * side)), side - 1) if fraction else 0
 
 
 def noise(level: float) -> Callable[[Tensor, torch.Generator], Tensor]:

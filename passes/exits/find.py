@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from offramp.compiler.errors import UnsupportedError, UserError
 from offramp.compiler.ir import Program
 from offramp.cost_models.base import CostModel
 from offramp.passes.exits.backbone import Backbone
@@ -40,7 +41,8 @@ def find_exits(
     samples, the risk on their population is within the budget. Equal arguments give equal results.
 
     Args:
-        program: a straight-line classification; anything else comes back as it is, with a reason.
+        program: a straight-line classification; anything else comes back as it is, with a reason,
+            and so does a network with an operator that torch cannot run.
         data: samples with inputs as the Program declares them, but for the batch axis.
         budget: risk, points and confidence.
         model: what costs are counted in.
@@ -54,14 +56,14 @@ def find_exits(
         UserError: samples or labels are unusable, or the budget makes no sense.
     """
     _check(budget)
-    static = nodes_cost(list(program.entry.graph), model)
+    static = nodes_cost([n for block in program.blocks.values() for n in block.graph], model)
     try:
         search = start_search(program, data, model, seed=seed, recipe=recipe, progress=progress)
-    except NoExitsError as error:
+        trained = train_and_choose(search, budget)
+        if finetune:
+            trained = tune(trained, budget)
+    except (NoExitsError, UnsupportedError) as error:
         return ExitResult(program, None, str(error), (), (), (), static)
-    trained = train_and_choose(search, budget)
-    if finetune:
-        trained = tune(trained, budget)
     result = conclude(trained, budget, static)
     return result if result.certificate is not None else replace(result, program=program)
 
@@ -173,8 +175,6 @@ def insert_plan(search: HeadSearch, plan: Plan, seen: Observed, chosen: int) -> 
 
 
 def _check(budget: Budget) -> None:
-    from offramp.compiler.errors import UserError
-
     if not 0 < budget.points < 100:
         raise UserError(f"the budget is {budget.points:g} points: expected between 0 and 100")
     if not 0 < budget.confidence < 1:

@@ -19,7 +19,7 @@ from offramp.passes.exits.result import Budget, Progress
 from offramp.passes.exits.risk import RiskTest
 from offramp.passes.exits.select import Evidence, Plan, Selector
 from offramp.passes.exits.split import Part, Split
-from offramp.passes.exits.task import Task
+from offramp.passes.exits.task import NoExitsError, Task
 from offramp.passes.exits.trainable import TrainableHead
 from offramp.passes.exits.training import Recipe, TrainingSet, head_logits, train
 
@@ -182,20 +182,35 @@ class Trained:
 
 
 def train_and_choose(search: HeadSearch, budget: Budget) -> Trained:
-    """Train all heads a little and the most promising to the end (successive halving)."""
+    """Train all heads a little and the most promising to the end (successive halving).
+
+    Raises:
+        NoExitsError: there is no place for a head.
+    """
     search.build()
+    if not search.heads:
+        raise NoExitsError(_nowhere(search))
     data = search.training_set()
     everyone = range(len(search.heads))
     recipe = search.recipe
-    if everyone:
-        search.train(everyone, data, recipe.screening_samples, Span("comparing heads", 0.1, 0.3))
-    finalists = _finalists(selector_of(search, budget)) if everyone else ()
-    if finalists:
-        search.finish(finalists, data, Span("training heads", 0.3, 0.95))
+    search.train(everyone, data, recipe.screening_samples, Span("comparing heads", 0.1, 0.3))
+    finalists = _finalists(selector_of(search, budget))
+    search.finish(finalists, data, Span("training heads", 0.3, 0.95))
     selector = selector_of(search, budget)
     search.progress("choosing exits", 0.96)
     plan = selector.best(finalists) or selector.without_slack(budget).best(finalists)
     return Trained(search, data, selector, plan, finalists)
+
+
+def _nowhere(search: HeadSearch) -> str:
+    """Why no head could be built."""
+    if not search.refused:
+        return (
+            "there is no place for an exit: no tensor between the first layer and the last is "
+            "crossed by every path"
+        )
+    point, head, reason = search.refused[0]
+    return f"no head fits anywhere; {head} after {point.name!r}, for example, {reason}"
 
 
 def selector_of(search: HeadSearch, budget: Budget) -> Selector:

@@ -105,6 +105,7 @@ def _held_out(train: Part, calibration: Part) -> int:
 
 
 def _checked(samples: Samples, labels: npt.NDArray[Any] | None, task: Task, what: str) -> Part:
+    _check_shapes(samples, task, what)
     for name, array in samples.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int(np.count_nonzero(~np.isfinite(array)))
@@ -118,6 +119,20 @@ def _checked(samples: Samples, labels: npt.NDArray[Any] | None, task: Task, what
                 "chosen or certified from it"
             )
     return Part(samples, None if labels is None else _classes(labels, samples, task, what))
+
+
+def _check_shapes(samples: Samples, task: Task, what: str) -> None:
+    expected = {
+        str(v.name): () if v.shape is None else tuple(v.shape.numpy()) for v in task.graph.inputs
+    }
+    if set(samples) != set(expected):
+        raise UserError(f"{what} data has {sorted(samples)}: expected inputs {sorted(expected)}")
+    for name, array in samples.items():
+        if array.shape[1:] != expected[name][1:]:
+            raise UserError(
+                f"{what} input {name!r} has shape {list(array.shape)}: expected "
+                f"{['N', *expected[name][1:]]}"
+            )
 
 
 def _classes(labels: npt.NDArray[Any], samples: Samples, task: Task, what: str) -> Labels:

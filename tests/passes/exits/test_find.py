@@ -153,3 +153,22 @@ def test_networks_without_classes_come_back_with_the_reason(
     assert result.program is program
     assert result.certificate is None
     assert message in str(result.reason)
+
+
+def test_a_network_without_a_place_for_exits_says_so(model: AnalyticalModel) -> None:
+    program = from_torch(nn.Linear(6, 3).eval(), (torch.randn(1, 6),))
+    samples = {str(program.inputs[0].name): np.random.default_rng(0).random((80, 6), np.float32)}
+    result = find_exits(program, ExitData(samples), Budget(5.0), model, recipe=QUICK)
+    assert result.program is program
+    assert "no place for an exit" in str(result.reason)
+
+
+def test_heads_that_are_no_good_leave_the_network_as_it_is(
+    digits: Digits, model: AnalyticalModel
+) -> None:
+    hardly = Recipe(screening_samples=50, samples=50, views=1)
+    result = find_exits(digits.program, data(digits, 300), Budget(0.3), model, recipe=hardly)
+    assert result.program is digits.program
+    assert result.certificate is None
+    assert result.reason
+    assert not any(candidate.chosen for candidate in result.candidates)
