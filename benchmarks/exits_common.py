@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -142,7 +143,7 @@ def random_drop(plan: Plan | None, rates: float, selector: Selector, fresh: Evid
 
 def write_section(path: Path, title: str, body: str) -> None:
     """Replace the section under `## title`, or append it."""
-    text = path.read_text(encoding="utf-8") if path.exists() else "# Exits: measured results\n"
+    text = path.read_text(encoding="utf-8") if path.exists() else f"# Results: {path.stem}\n"
     section = f"## {title}\n\n{body.strip()}\n"
     pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
     if pattern.search(text):
@@ -160,7 +161,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 class Clock:
-    """Prints what goes on, with the seconds since the start."""
+    """Says on stderr what goes on, with the seconds since the start."""
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
@@ -169,7 +170,7 @@ class Clock:
     def __call__(self, activity: str, done: float) -> None:
         """Progress of a search; a line whenever the activity changes."""
         if activity != self._last:
-            print(f"{self.seconds:6.0f} s  {done:4.0%}  {activity}", flush=True)
+            print(f"{self.seconds:6.0f} s  {done:4.0%}  {activity}", file=sys.stderr, flush=True)
             self._last = activity
 
     @property
