@@ -24,9 +24,19 @@ def for_c(function: Any) -> Any:
 def _call(node: Any) -> Any:
     from tvm import tirx
 
-    if getattr(node.op, "name", "") != "tirx.fma":
-        return node
-    return tirx.call_pure_extern("float32", "fmaf", *node.args)
+    dtype = str(node.ty)
+    match getattr(node.op, "name", ""):
+        case "tirx.fma":
+            return tirx.call_pure_extern("float32", "fmaf", *node.args)
+        case "tirx.fabs" if dtype in ("float32", "float64"):
+            return tirx.call_pure_extern(
+                dtype, "fabsf" if dtype == "float32" else "fabs", *node.args
+            )
+        case "tirx.fabs":
+            (value,) = node.args
+            return tirx.if_then_else(value < 0, 0 - value, value)
+        case _:
+            return node
 
 
 def _maximum(node: Any) -> Any:

@@ -26,9 +26,11 @@ def schedule(function: Any, target: Target) -> Any:
     """The function with producers inlined and loops in a sane order.
 
     Raises:
-        RefusalError: it calls TVM's run time, which emitted code does without.
+        RefusalError: it calls TVM's run time, which emitted code does without, or does what C
+            cannot on a target whose code is C.
     """
     _refuse_run_time_calls(function)
+    _refuse_what_c_lacks(function, target)
     function = _serial(_without_offsets(function))
     if function.body.block.name_hint != "root":
         return function  # written loop by loop in TVM's operator library
@@ -222,6 +224,16 @@ def _refuse_run_time_calls(function: Any) -> None:
         name = getattr(call.op, "name", "")
         if "packed" in name or "extern" in name:
             raise RefusalError(f"TVM lowers it to a call of its run time ({_callee(call)})")
+
+
+def _refuse_what_c_lacks(function: Any, target: Target) -> None:
+    """C has no half floats, and TVM's C reads the bits of a float through a pointer cast."""
+    if target.llvm:
+        return
+    if any(str(buffer.dtype) == "float16" for buffer in function.params):
+        raise RefusalError(f"{target.name} code is C, which has no float16")
+    if any(getattr(c.op, "name", "") == "tirx.reinterpret" for c in _calls(function.body)):
+        raise RefusalError(f"{target.name} code is C, in which it cannot change a float's bits")
 
 
 def _callee(call: Any) -> str:

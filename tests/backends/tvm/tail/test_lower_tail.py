@@ -177,3 +177,10 @@ def test_chain_computes_what_it_says() -> None:
     x = np.linspace(-3, 3, 24, dtype=np.float32).reshape(4, 6)
     y = execute(lower(CHAIN), {"x": x})["y"]
     np.testing.assert_allclose(y, x / (1 + np.exp(-x)) + x, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "code"), [("float16", 10), ("bfloat16", 16)])
+def test_small_floats_need_more_than_c(dtype: str, code: int) -> None:
+    graph = graph_of(f"g (float[4] x) => ({dtype}[4] y) {{ y = Cast<to={code}>(x) }}")
+    with pytest.raises(UnsupportedError, match=r"Cast \(node 'y'\).*cortex-m7 code is C"):
+        lower_tail(graph, targets.get("cortex-m7"))
