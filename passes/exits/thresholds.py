@@ -3,7 +3,9 @@
 For each price of a lost answer, the best thresholds follow from optimal stopping: going backwards
 from the last exit, a sample should go on where the answers saved are worth the cost of going on.
 That gain is estimated as a function of the exit's score by isotonic regression (least-squares
-continuation values, Longstaff & Schwartz 2001), so the rule is a threshold.
+continuation values, Longstaff & Schwartz 2001), so the rule is a threshold. Every
+exit is believed to have lost one answer already among its surest: a handful of samples is no
+evidence for a weak head.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def _stopping_rule(seen: Observed, price: float) -> npt.NDArray[np.int64]:
     for k in reversed(range(len(seen.scores))):
         order = np.argsort(-seen.scores[k], kind="stable")
         gain = price * (right - seen.right[k]) - (cost - costs[k])
-        smooth = isotonic_regression(gain[order], increasing=True).x
+        believed = np.concatenate([[price], gain[order]])
+        smooth = isotonic_regression(believed, increasing=True).x[1:]
         count = int(np.searchsorted(smooth, 0.0, side="right"))
         stop = np.zeros(len(order), np.bool_)
         stop[order[:count]] = True
