@@ -5,8 +5,8 @@
 #   make evidence   the long experiments; rewrites the tables under docs/results/
 #
 # PYTHON       interpreter for the virtual environment (default: the newest of python3.11 and up)
-# TORCH_INDEX  extra package index for torch; https://download.pytorch.org/whl/cpu avoids the
-#              CUDA libraries that the default index's torch brings along
+# TORCH_INDEX  extra package index to take torch from, such as PyTorch's own of CPU builds: the
+#              default index may bring the CUDA libraries along
 
 SHELL := /bin/bash
 VENV := .venv
