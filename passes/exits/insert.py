@@ -83,24 +83,18 @@ class _Builder:
         self._answers: list[ir.Value] = []
 
     def drafts(self) -> Iterator[Draft]:
+        """The blocks in order; the first binds the network's inputs."""
         nodes, done = list(self._task.graph), 0
         names = [f"exit{i}" for i in range(len(self._options.exits))] + ["final"]
         for (name, after), spec in zip(itertools.pairwise(names), self._options.exits, strict=True):
             point = self._values[spec.head.point.name]
             producer = point.producer()
             stop = done if producer is None else max(done, nodes.index(producer) + 1)
-            draft = self._exit(name, after, spec, nodes[done:stop], point)
-            yield self._entered(draft)
+            yield self._exit(name, after, spec, nodes[done:stop], point)
             if spec.threshold == -np.inf:
                 return
             done = stop
-        yield self._entered(self._final(nodes[done:]))
-
-    def _entered(self, draft: Draft) -> Draft:
-        """The first block binds the network's inputs."""
-        if draft.name in ("exit0",):
-            draft.bound = tuple(self._task.graph.inputs)
-        return draft
+        yield self._final(nodes[done:])
 
     def _exit(
         self, name: str, after: str, spec: ExitSpec, before: list[ir.Node], point: ir.Value
@@ -114,12 +108,14 @@ class _Builder:
         score = spec.criterion.emit(write, self._answers)
         facts = Annotations(spec.reach, spec.rate, spec.accuracy)
         every = spec.threshold == -np.inf
+        first = len(self._answers) == 1
         return Draft(
             name,
             [*before, *nodes, *write.nodes],
             (answer, score),
             () if every else (Edge(after),),
             _returns if every else _exits(spec.threshold, spec.criterion.name),
+            bound=tuple(self._task.graph.inputs) if first else (),
             annotations=facts,
         )
 

@@ -63,9 +63,6 @@ class Spent:
     def __add__(self, other: Spent) -> Spent:
         return Spent(self.macs + other.macs, self.value + other.value)
 
-    def __sub__(self, other: Spent) -> Spent:
-        return Spent(self.macs - other.macs, self.value - other.value)
-
 
 @dataclass(frozen=True)
 class ChosenExit:
