@@ -50,7 +50,7 @@ def python(code: str, **environment: str) -> str:
 
 
 def test_importing_is_quick_and_loads_nothing_heavy() -> None:
-    code = "import time; t = time.perf_counter(); import offramp; print(time.perf_counter() - t)"
+    code = "import time; t = time.process_time(); import offramp; print(time.process_time() - t)"
     assert min(float(python(code)) for _ in range(3)) < 0.3
     loaded = python(f"import sys, offramp; print([m for m in {HEAVY} if m in sys.modules])")
     assert loaded == "[]"

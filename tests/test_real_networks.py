@@ -5,7 +5,7 @@ Exits here have random heads: whether code leaves where the IR says does not dep
 
 from __future__ import annotations
 
-import time
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,21 @@ COMPILE_SECONDS = 30.0
 CRITERIA = (MaxSoftmax(), Margin(), Entropy())
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process and of the compilers it ran: what else runs here does not count."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("model", MODELS)
 def test_networks_compile_quickly_and_agree(model: str, target: str, shared: Path) -> None:
     """Within 1e-4 of the output's scale on their samples."""
-    start = time.perf_counter()
+    start = cpu_seconds()
     artifact = offramp.compile(
         shared / "models" / f"{model}_float.onnx", target=target, exits=False
     )
-    assert time.perf_counter() - start < COMPILE_SECONDS
+    assert cpu_seconds() - start < COMPILE_SECONDS
     (spec,) = artifact.manifest.inputs
     count = 64 if target == "x86-64" else 2
     with np.load(shared / "models" / f"{model}_float_samples.npz") as samples:
