@@ -269,8 +269,9 @@ def test_ctrl_c_leaves_nothing(model: Path, tmp_path: Path, seconds: float) -> N
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=60)
-    if process.returncode == 0:  # it was faster than the signal
+    if (tmp_path / "out").exists():  # it was faster than the signal, which may even find it leaving
         assert seconds > 1
+        assert process.returncode in (0, -signal.SIGINT)
         assert artifact.read(tmp_path / "out")
         return
     assert process.returncode == 130
