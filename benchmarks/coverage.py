@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from offramp.compiler.frontends.onnx import from_onnx
 from offramp.compiler.frontends.torch import from_torch
 from offramp.compiler.ir import Program
+from offramp.passes.exits.choose import Trained, train_and_choose
 from offramp.passes.exits.find import start_search
 from offramp.passes.exits.result import Budget, ExitData
-from offramp.passes.exits.search import Trained, train_and_choose
 from offramp.passes.exits.select import Evidence
 from offramp.passes.exits.split import Part
 from offramp.passes.exits.training import Recipe

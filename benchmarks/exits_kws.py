@@ -24,9 +24,9 @@ from exits_common import (
 )
 
 from offramp.compiler.frontends.onnx import from_onnx
+from offramp.passes.exits.choose import train_and_choose
 from offramp.passes.exits.find import start_search
 from offramp.passes.exits.result import Budget, ExitData
-from offramp.passes.exits.search import train_and_choose
 
 
 def measure(points: float, seed: int) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def measure(points: float, seed: int) -> dict[str, Any]:
         "truncation": cut_short.cut,
         "naive": guess.cut,
         "naive_drop": guess.drop,
-        "heads": [search.heads[stage.head].head.name for stage in stages],
+        "heads": [search.heads[stage.head].name for stage in stages],
         "certification_samples": len(certification.truth),
         "seconds": clock.seconds,
     }

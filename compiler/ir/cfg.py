@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import onnx_ir as ir
@@ -80,10 +81,12 @@ def reach_probabilities(program: Program) -> dict[str, float]:
     return reach
 
 
-def dominating_values(graph: ir.Graph) -> list[ir.Value]:
-    """The tensors of a straight-line graph that every path from its inputs to its outputs crosses.
+def dominating_values(
+    inputs: Iterable[ir.Value], nodes: Iterable[ir.Node], outputs: Iterable[ir.Value]
+) -> list[ir.Value]:
+    """The tensors that every path from `inputs` to `outputs` through straight-line `nodes` crosses.
 
-    In the order of computation; graph inputs are left out, a single output is the last one. What
+    In the order of computation; inputs are left out, a single output is the last one. What
     depends on constants alone lies on no path. These are the places where a network can be cut
     (and an exit attached) with one tensor crossing the cut.
     """
@@ -91,10 +94,10 @@ def dominating_values(graph: ir.Graph) -> list[ir.Value]:
 
     flow = nx.DiGraph()
     flow.add_nodes_from((_SOURCE, _SINK))
-    flow.add_edges_from((_SOURCE, value) for value in graph.inputs)
-    for node in graph:
+    flow.add_edges_from((_SOURCE, value) for value in inputs)
+    for node in nodes:
         flow.add_edges_from((i, o) for i in node.inputs if i in flow for o in node.outputs)
-    flow.add_edges_from((value, _SINK) for value in graph.outputs if value in flow)
+    flow.add_edges_from((value, _SINK) for value in outputs if value in flow)
     before = nx.immediate_dominators(flow, _SOURCE)
     if _SINK not in before:
         return []

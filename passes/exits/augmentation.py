@@ -74,8 +74,10 @@ def noise(level: float) -> Callable[[Tensor, torch.Generator], Tensor]:
     return apply
 
 
+MIRROR = Alteration("mirror", mirror)
+
 ALTERATIONS = (
-    Alteration("mirror", mirror),
+    MIRROR,
     Alteration("shift 1/8", shift(1 / 8, 1 / 8)),
     Alteration("shift 1/16", shift(1 / 16, 1 / 16)),
     Alteration("shift rows 1/8", shift(1 / 8, 0)),
@@ -120,11 +122,29 @@ def alter(
     if not alterations:
         return altered
     ((name, x),) = altered.items()
-    last = x.shape[-1] <= FEW_CHANNELS < x.shape[1]
-    maps = x.permute(0, 3, 1, 2) if last else x
+    maps = _channels_first(x)
     for alteration in alterations:
         maps = alteration.apply(maps, generator)
-    return {name: maps.permute(0, 2, 3, 1).contiguous() if last else maps.contiguous()}
+    return {name: _as_given(maps, x)}
+
+
+def mirrored(samples: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mirror image of every sample; there is one input, of maps."""
+    ((name, x),) = samples.items()
+    return {name: _as_given(_channels_first(x).flip(3), x)}
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.shape[-1] <= FEW_CHANNELS < x.shape[1]
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2) if _channels_last(x) else x
+
+
+def _as_given(maps: Tensor, given: Tensor) -> Tensor:
+    """Maps [N, C, H, W] with their axes in the order of `given`."""
+    return (maps.permute(0, 2, 3, 1) if _channels_last(given) else maps).contiguous()
 
 
 def _is_map(samples: Samples) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -24,7 +25,7 @@ comes after the activation."""
 class Point:
     """A tensor that dominates the logits.
 
-    position: number of graph nodes that run before an exit here. spent: their cost.
+    position: number of nodes that run before an exit here. spent: their cost.
     """
 
     value: ir.Value
@@ -43,15 +44,21 @@ class Point:
 
 
 def candidate_points(task: Task, model: CostModel) -> list[Point]:
-    """Points where an exit could pay, from the stem on, in the order of computation."""
-    nodes = list(task.graph)
+    """Points of a network where an exit could pay, in the order of computation."""
+    return points_along(task.graph.inputs, list(task.graph), task.logits, model)
+
+
+def points_along(
+    inputs: Iterable[ir.Value], nodes: list[ir.Node], logits: ir.Value, model: CostModel
+) -> list[Point]:
+    """The same for straight-line `nodes` from `inputs` to `logits`, from the first work on."""
     spent = running_cost(nodes, model)
     whole = spent[-1].value
     order = {node: index for index, node in enumerate(nodes)}
     found: list[Point] = []
-    for value in dominating_values(task.graph):
+    for value in dominating_values(inputs, nodes, [logits]):
         producer = value.producer()
-        if producer is None or value.dtype != ir.DataType.FLOAT or value is task.logits:
+        if producer is None or value.dtype != ir.DataType.FLOAT or value is logits:
             continue
         position = _last_needed(value, order) + 1
         point = Point(value, position, spent[position])

@@ -12,11 +12,12 @@ from offramp.cost_models.base import CostModel
 from offramp.passes.exits.backbone import Backbone
 from offramp.passes.exits.candidates import nodes_cost
 from offramp.passes.exits.certify import Walk, walk
+from offramp.passes.exits.choose import Trained, train_and_choose
 from offramp.passes.exits.insert import ExitSpec, InsertExits
 from offramp.passes.exits.policy import Observed
 from offramp.passes.exits.report import candidates_of, certificate_of, curve_of, exits_of
 from offramp.passes.exits.result import Budget, ExitData, ExitResult, Progress, Spent
-from offramp.passes.exits.search import HeadSearch, Trained, train_and_choose
+from offramp.passes.exits.search import HeadSearch
 from offramp.passes.exits.select import Plan
 from offramp.passes.exits.split import split
 from offramp.passes.exits.task import NoExitsError, task_of
@@ -150,12 +151,13 @@ def insert_plan(search: HeadSearch, plan: Plan, seen: Observed, chosen: int) -> 
     """The Program with one setting of a plan; rates are those on the samples of `seen`."""
     thresholds = plan.path[chosen]
     taken = seen.taken(plan.path[[chosen]])[:, 0]
+    heads = search.trained()
     specs: list[ExitSpec] = []
     for position, stage in enumerate(plan.policy.stages):
         left = taken == position
         specs.append(
             ExitSpec(
-                head=search.heads[stage.head].trained(),
+                head=heads[stage.head],
                 criterion=stage.criterion,
                 threshold=float(thresholds[position]),
                 weight=stage.weight,

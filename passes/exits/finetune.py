@@ -21,7 +21,7 @@ from offramp.compiler.ir import Program
 from offramp.compiler.torch_module import GraphModule, store
 from offramp.passes.exits.backbone import beginning
 from offramp.passes.exits.task import Task, task_of
-from offramp.passes.exits.trainable import TrainableHead
+from offramp.passes.exits.trainable import HeadModule
 from offramp.passes.exits.training import TrainingSet
 
 
@@ -58,10 +58,12 @@ class FinetuneRecipe:
 class Member:
     """An exit that is trained with the others.
 
-    head: trained on the frozen network. weight: of the exit's answer before it in its own.
+    module: trained on the frozen network. head: index of the exit's head in it.
+    weight: of the exit's answer before it in its own.
     """
 
-    head: TrainableHead
+    module: HeadModule
+    head: int = 0
     weight: float = 0.0
 
 
@@ -69,12 +71,13 @@ class Member:
 class Finetuned:
     """A network and its heads after joint training.
 
-    program, task: with the new weights. heads: the modules given, reading the new network.
+    program, task: with the new weights. modules: those of the members, in the order in which they
+    are first met, reading the new network.
     """
 
     program: Program
     task: Task
-    heads: tuple[TrainableHead, ...]
+    modules: tuple[HeadModule, ...]
 
 
 def finetune(
@@ -86,7 +89,7 @@ def finetune(
     seed: int,
     progress: Callable[[float], None],
 ) -> Finetuned:
-    """Train `program` and `heads` together; the heads in place, the program as a copy.
+    """Train `program` and the heads of `members` together; heads in place, the program as a copy.
 
     Args:
         program: the static network whose values the heads' points name.
@@ -132,8 +135,9 @@ class _Joint(nn.Module):
         self.recipe = recipe
         shared: dict[int, nn.Parameter] = {}
         self.members = tuple(members)
-        self.heads = nn.ModuleList(member.head for member in members)
-        points = {m.head.head.point.name: m.head.head.point.value for m in members}
+        self.modules_met = tuple(dict.fromkeys(member.module for member in members))
+        self.heads = nn.ModuleList(self.modules_met)
+        points = {module.point.name: module.point.value for module in self.modules_met}
         self._points = list(points)
         self._logits = str(task.logits.name)
         self.beginning = GraphModule(beginning(program, list(points.values())), shared=shared)
@@ -145,11 +149,11 @@ class _Joint(nn.Module):
         inputs = [samples[str(value.name)] for value in self.program.inputs]
         found = map(_channels_last, self.beginning.forward(*inputs))
         features = dict(zip(self._points, found, strict=True))
+        answers = {m: m.forward(features[m.point.name]) for m in self.modules_met}
         before = torch.zeros_like(teacher)
         losses = []
         for member in self.members:
-            own = member.head.forward(features[member.head.head.point.name])
-            answer = own + member.weight * before
+            answer = answers[member.module][member.head] + member.weight * before
             losses.append(_loss(answer, teacher, labels, recipe.label_weight, recipe.temperature))
             before = answer.detach()
         return torch.stack([*losses, self._final_loss(inputs, teacher, labels)]).sum()
@@ -196,11 +200,10 @@ class _Joint(nn.Module):
         graph = store(self.network, entry.graph)
         program = replace(self.program, blocks={entry.name: replace(entry, graph=graph)})
         values = {value.name: value for node in graph for value in node.outputs}
-        for member in self.members:
-            head = member.head
-            point = replace(head.head.point, value=values[head.head.point.name])
-            head.head = replace(head.head, point=point)
-        return Finetuned(program, task_of(program), tuple(member.head for member in self.members))
+        for module in self.modules_met:
+            point = replace(module.point, value=values[module.point.name])
+            module.heads = tuple(replace(head, point=point) for head in module.heads)
+        return Finetuned(program, task_of(program), self.modules_met)
 
 
 def _loss(

@@ -4,6 +4,8 @@ A head is written as ONNX nodes from the start, so its cost is known before it i
 is trained is what is inserted. Families by feature: pooled linear and pooled MLP for all,
 depthwise-separable side networks for feature maps, pooled tokens with layer normalisation for
 transformers (the global head of LGViT). Copies of the network's own layers are in `copies`.
+
+Heads that hold the same node objects share these layers (see `early`).
 """
 
 from __future__ import annotations
@@ -34,12 +36,13 @@ Statistics = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 """Mean and standard deviation by channel."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeadGraph:
     """A head that reads `feature`, a stand-in for the point's tensor.
 
-    logits: [1, classes]. statistics: of the output of convolutions, where copies should start
-        from those of the original layer. fresh: starts from random weights.
+    nodes: in topological order. logits: [1, classes]. fresh: starts from random weights.
+    statistics: of the output of convolutions, where copies should start from those of the original
+        layer.
     """
 
     name: str
@@ -56,13 +59,30 @@ class HeadGraph:
 
 
 class HeadBuilder:
-    """Writes the layers of one fresh head; weights are drawn from `rng` (He et al. 2015)."""
+    """Writes the layers of one fresh head; weights are drawn from `rng` (He et al. 2015).
 
-    def __init__(self, point: Point, opsets: Mapping[str, int], rng: np.random.Generator) -> None:
+    Args:
+        point: where in the network the head sits.
+        opsets: of the Program.
+        rng: draws the initial weights.
+        trunk: layers of another head to go on from, with the value to read; default: none.
+        prefix: of all names, where heads share a trunk.
+    """
+
+    def __init__(
+        self,
+        point: Point,
+        opsets: Mapping[str, int],
+        rng: np.random.Generator,
+        *,
+        trunk: tuple[HeadGraph, Point] | None = None,
+        prefix: str = "head",
+    ) -> None:
         self.point = point
-        self.feature = clone_value(point.value)
-        self.value = self.feature
-        self._writer = NodeWriter(opsets, "head")
+        self.feature = clone_value(point.value) if trunk is None else trunk[0].feature
+        self.value = self.feature if trunk is None else trunk[1].value
+        self._shared = () if trunk is None else trunk[0].nodes[: trunk[1].position]
+        self._writer = NodeWriter(opsets, prefix)
         self._rng = rng
 
     @property
@@ -70,6 +90,11 @@ class HeadBuilder:
         """Channels of the current value; its last axis where there are no spatial axes."""
         shape = self._shape()
         return shape[1] if len(shape) > 3 else shape[len(shape) - 1]
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Spatial sizes of the current value."""
+        return self._shape()[2:]
 
     def pool(self) -> None:
         """Average over space or tokens, down to [1, channels]."""
@@ -111,7 +136,8 @@ class HeadBuilder:
 
     def finish(self, name: str) -> HeadGraph:
         """The head, with the current value as its logits."""
-        return HeadGraph(name, self.point, self.feature, tuple(self._writer.nodes), self.value)
+        nodes = (*self._shared, *self._writer.nodes)
+        return HeadGraph(name, self.point, self.feature, nodes, self.value)
 
     def _convolve(self, weight: npt.NDArray[np.float32], stride: int, group: int) -> None:
         size = weight.shape[-1]

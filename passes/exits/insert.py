@@ -44,7 +44,8 @@ class InsertExits(Pass):
     """Splits the network after the points of the exits and adds heads, scores and Exits.
 
     A head sits in the block in which its feature is computed; its answer is passed on as a block
-    argument where a later answer builds on it.
+    argument where a later answer builds on it, and so are tensors of layers that it shares with a
+    later head.
 
     exits: in the order in which they are met; points never go back.
     final_weight: of the last exit's answer in the final answer.
@@ -81,6 +82,7 @@ class _Builder:
         self._task = task
         self._values = {str(v.name): v for node in task.graph for v in node.outputs}
         self._answers: list[ir.Value] = []
+        self._written: dict[ir.Value, ir.Value] = {}
 
     def drafts(self) -> Iterator[Draft]:
         """The blocks in order; the first binds the network's inputs."""
@@ -100,7 +102,7 @@ class _Builder:
         self, name: str, after: str, spec: ExitSpec, before: list[ir.Node], point: ir.Value
     ) -> Draft:
         write = NodeWriter(self._program.opset_imports, name)
-        logits, nodes = _instance(spec.head, point, name)
+        logits, nodes = self._instance(spec.head, point, name)
         if spec.weight:
             logits = _combine(write, logits, self._answers[-1], spec.weight)
         self._answers.append(logits)
@@ -132,6 +134,25 @@ class _Builder:
         answer = self._tail(write, logits)
         return Draft("final", [*kept, *write.nodes], (answer,), (), _returns, annotations=facts)
 
+    def _instance(
+        self, head: HeadGraph, point: ir.Value, name: str
+    ) -> tuple[ir.Value, list[ir.Node]]:
+        """Copies of a head's nodes that read `point`, with names of their own; layers shared with
+        an earlier head are there already."""
+        written = self._written
+        written[head.feature] = point
+        fresh = [node for node in head.nodes if node.outputs[0] not in written]
+        for node in fresh:
+            for value in node.inputs:
+                if value is not None and value.const_value is not None:
+                    written.setdefault(value, _renamed(value, name))
+        nodes = clone_nodes(fresh, written)
+        for node in nodes:
+            node.name = f"{name}/{node.name}"
+            for value in node.outputs:
+                value.name = f"{name}/{value.name}"
+        return written[head.logits], nodes
+
     def _tail(self, write: NodeWriter, logits: ir.Value) -> ir.Value:
         """The network's own way from logits to the answer."""
         if self._task.tail == "Softmax":
@@ -142,21 +163,6 @@ class _Builder:
 def _combine(write: NodeWriter, own: ir.Value, before: ir.Value, weight: float) -> ir.Value:
     scaled = before if weight == 1.0 else write.op("Mul", before, write.constant([weight]))
     return write.op("Add", own, scaled)
-
-
-def _instance(head: HeadGraph, point: ir.Value, name: str) -> tuple[ir.Value, list[ir.Node]]:
-    """Copies of a head's nodes that read `point`, with names of their own."""
-    mapping = {head.feature: point}
-    for node in head.nodes:
-        for value in node.inputs:
-            if value is not None and value.const_value is not None:
-                mapping.setdefault(value, _renamed(value, name))
-    nodes = clone_nodes(head.nodes, mapping)
-    for node in nodes:
-        node.name = f"{name}/{node.name}"
-        for value in node.outputs:
-            value.name = f"{name}/{value.name}"
-    return mapping[head.logits], nodes
 
 
 def _renamed(value: ir.Value, name: str) -> ir.Value:

@@ -7,8 +7,9 @@ the final answer's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -132,23 +133,40 @@ def observe(
 class Prices:
     """What costs of policies are added up from.
 
-    heads: cost of each head. whole: of the full network. step: of going on to one more block.
+    graphs: the heads. whole: cost of the full network. step: of going on to one more block.
     """
 
     task: Task
     opsets: dict[str, int]
     model: CostModel
-    heads: tuple[Spent, ...]
     graphs: tuple[HeadGraph, ...]
     whole: Spent
     step: float
 
+    @cached_property
+    def heads(self) -> tuple[Spent, ...]:
+        """Cost of each head by itself."""
+        return tuple(self._cost(graph.nodes) for graph in self.graphs)
+
+    @cached_property
+    def _nodes(self) -> dict[ir.Node, Spent]:
+        nodes = {node for graph in self.graphs for node in graph.nodes}
+        return {node: nodes_cost([node], self.model) for node in nodes}
+
+    def _cost(self, nodes: Iterable[ir.Node]) -> Spent:
+        return sum((self._nodes[node] for node in nodes), Spent(0.0, 0.0))
+
     def costs(self, policy: Policy) -> tuple[Spent, ...]:
-        """Cost of a sample that leaves at each exit, and of one that stays to the end."""
-        extra, found = Spent(0.0, 0.0), list[Spent]()
+        """Cost of a sample that leaves at each exit, and of one that stays to the end.
+
+        Layers that several heads share are paid by the first.
+        """
+        extra, found, run = Spent(0.0, 0.0), list[Spent](), set[ir.Node]()
         for position, stage in enumerate(policy.stages):
-            extra += self.heads[stage.head] + self._verdict(policy, position)
-            extra += Spent(0.0, self.step)
+            nodes = self.graphs[stage.head].nodes
+            extra += self._cost(node for node in nodes if node not in run)
+            extra += self._verdict(policy, position) + Spent(0.0, self.step)
+            run.update(nodes)
             found.append(self.graphs[stage.head].point.spent + extra)
         return (*found, self.whole + extra + self._final(policy))
 

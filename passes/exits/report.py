@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from offramp.passes.exits.certify import Walk
+from offramp.passes.exits.choose import Trained
 from offramp.passes.exits.policy import Observed
 from offramp.passes.exits.result import (
     Budget,
@@ -15,7 +16,7 @@ from offramp.passes.exits.result import (
     Spent,
 )
 from offramp.passes.exits.risk import RiskTest
-from offramp.passes.exits.search import HeadSearch, Trained
+from offramp.passes.exits.search import HeadSearch
 from offramp.passes.exits.select import Plan
 
 CURVE_POINTS = 24
@@ -28,7 +29,7 @@ def exits_of(search: HeadSearch, plan: Plan, seen: Observed, chosen: int) -> tup
     found: list[ChosenExit] = []
     for position, stage in enumerate(plan.policy.stages):
         left = taken == position
-        head = search.heads[stage.head].head
+        head = search.heads[stage.head]
         found.append(
             ChosenExit(
                 block=f"exit{position}",
@@ -86,12 +87,12 @@ def candidates_of(search: HeadSearch, trained: Trained, plan: Plan | None) -> tu
     evidence = trained.selector.selection
     used = {stage.head for stage in plan.policy.stages} if plan is not None else set[int]()
     found: list[Candidate] = []
-    for index, module in enumerate(search.heads):
+    for index, head in enumerate(search.heads):
         right = evidence.heads[index].argmax(axis=1) == evidence.truth
         found.append(
             Candidate(
-                point=module.head.point.name,
-                head=module.head.name,
+                point=head.point.name,
+                head=head.name,
                 spent=trained.selector.prices.heads[index],
                 accuracy=float(right.mean()),
                 chosen=index in used,

@@ -1,4 +1,4 @@
-"""Heads from the first candidate to the trained few, and the policy they are chosen for."""
+"""All heads of one network: written, trained, and asked for their answers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from offramp.passes.exits.augmentation import accepted
 from offramp.passes.exits.backbone import Backbone, take
 from offramp.passes.exits.candidates import Point, candidate_points, nodes_cost
 from offramp.passes.exits.copies import CannotCopyError, copied_nodes, copy_head
+from offramp.passes.exits.early import early_heads
 from offramp.passes.exits.heads import HeadGraph, fresh_heads
 from offramp.passes.exits.policy import Prices
-from offramp.passes.exits.result import Budget, Progress
-from offramp.passes.exits.risk import RiskTest
-from offramp.passes.exits.select import Evidence, Plan, Selector
+from offramp.passes.exits.result import Progress
+from offramp.passes.exits.select import Evidence
 from offramp.passes.exits.split import Part, Split
-from offramp.passes.exits.task import NoExitsError, Task
-from offramp.passes.exits.trainable import TrainableHead
+from offramp.passes.exits.task import Task
+from offramp.passes.exits.trainable import HeadModule
 from offramp.passes.exits.training import Recipe, TrainingSet, head_logits, train
 
 COPY_RANKS = (None, 2)
@@ -28,12 +28,6 @@ COPY_RANKS = (None, 2)
 
 LARGEST_HEAD = 0.35
 """Heads that cost more than this fraction of the network are not considered."""
-
-LOOSER = (2.0, 5.0, 10.0)
-"""Points added to the budget when half-trained heads are compared; one policy for each."""
-
-FITTING = 2000
-"""Training samples that criteria are fitted on."""
 
 STATISTICS = 256
 """Training samples that the statistics of warm starts are measured on."""
@@ -44,6 +38,7 @@ class HeadSearch:
     """Heads of one network, trained on one split.
 
     reference: the network given. backbone: the network that heads read; the same unless tuned.
+    modules: heads that share layers together, others alone.
     refused: (point, family, reason) of heads that were never built.
     """
 
@@ -56,8 +51,17 @@ class HeadSearch:
     recipe: Recipe
     seed: int
     progress: Progress
-    heads: list[TrainableHead] = field(default_factory=list)
+    modules: list[HeadModule] = field(default_factory=list)
     refused: list[tuple[Point, str, str]] = field(default_factory=list)
+
+    @property
+    def heads(self) -> list[HeadGraph]:
+        """All heads, as they were before training; what the indices in stages refer to."""
+        return [head for module in self.modules for head in module.heads]
+
+    def trained(self) -> list[HeadGraph]:
+        """All heads with their current weights."""
+        return [head for module in self.modules for head in module.trained()]
 
     def build(self) -> None:
         """Write all heads of all families at all points."""
@@ -73,7 +77,14 @@ class HeadSearch:
                     reason = f"costs more than {LARGEST_HEAD:.0%} of the network"
                     self.refused.append((point, head.name, reason))
                     continue
-                self.heads.append(TrainableHead(head))
+                self.modules.append(HeadModule(*self._early(head, random), head))
+
+    def _early(self, head: HeadGraph, random: np.random.Generator) -> list[HeadGraph]:
+        """Answers on the way through a copy; a fresh head is small enough to be gone through."""
+        if head.fresh or self.split.train.count < self.recipe.early_from:
+            return []
+        opsets = self.program.opset_imports
+        return early_heads(head, self.task.classes, opsets, model=self.model, rng=random)
 
     def _copies(self, point: Point) -> list[HeadGraph]:
         found: list[HeadGraph] = []
@@ -117,40 +128,46 @@ class HeadSearch:
         if self.reference is not self.backbone:
             given = self.reference.all_logits(part.samples)
         reference = given.argmax(axis=1)
-        heads = head_logits(self.heads, self.backbone, part.samples)
+        heads = head_logits(self.modules, self.backbone, part.samples)
         truth = reference if part.labels is None else part.labels
         return Evidence(tuple(heads), full, reference, truth)
 
     def prices(self) -> Prices:
         """Costs of policies over the heads."""
-        graphs = tuple(head.head for head in self.heads)
         entry = self.program.entry
         whole = nodes_cost(list(entry.graph), self.model)
         step = self.model.block(entry) - whole.value
-        heads = tuple(graph.cost(self.model) for graph in graphs)
         opsets = dict(self.program.opset_imports)
-        return Prices(self.task, opsets, self.model, heads, graphs, whole, step)
+        return Prices(self.task, opsets, self.model, tuple(self.heads), whole, step)
 
-    def train(self, indices: Sequence[int], data: TrainingSet, samples: float, span: Span) -> None:
+    def sharing(self, heads: Sequence[int]) -> tuple[int, ...]:
+        """Indices of `heads` and of all that share layers with them."""
+        every = range(len(self.heads))
+        owners = [number for number, module in enumerate(self.modules) for _ in module.heads]
+        wanted = {owners[i] for i in heads}
+        return tuple(i for i in every if owners[i] in wanted)
+
+    def train(
+        self, modules: Sequence[HeadModule], data: TrainingSet, samples: float, span: Span
+    ) -> None:
         """Train some heads together; `samples`: altered samples that each of them sees."""
-        chosen = [self.heads[i] for i in indices]
         report = span.report(self.progress)
-        train(chosen, data, samples, recipe=self.recipe, seed=self.seed, progress=report)
+        train(modules, data, samples, recipe=self.recipe, seed=self.seed, progress=report)
 
     def finish(self, finalists: Sequence[int], data: TrainingSet, span: Span) -> None:
-        """Train heads to the end, point by point.
+        """Train heads to the end, with all that share layers with them, point by point.
 
         Features of late points are dear and need little more: such heads see fewer samples.
         """
         whole = nodes_cost(list(self.task.graph), self.model).value
-        points = list(dict.fromkeys(self.heads[i].head.point for i in finalists))
-        for number, point in enumerate(points):
-            here = [i for i in finalists if self.heads[i].head.point == point]
+        wanted = {self.heads[i] for i in finalists}
+        chosen = [module for module in self.modules if wanted & set(module.heads)]
+        points = list(dict.fromkeys(module.point for module in chosen))
+        for point, step in zip(points, span.steps(len(points)), strict=True):
+            here = [module for module in chosen if module.point == point]
             samples = self.recipe.samples * (1.0 - point.spent.value / whole) ** 2
-            step = (span.end - span.start) / len(points)
-            start = span.start + number * step
             activity = f"{span.activity} at {point.name!r}"
-            self.train(here, data, samples, Span(activity, start, start + step))
+            self.train(here, data, samples, replace(step, activity=activity))
 
 
 @dataclass(frozen=True)
@@ -161,97 +178,12 @@ class Span:
     start: float
     end: float
 
+    def steps(self, count: int) -> list[Span]:
+        """Equal parts, in order."""
+        width = (self.end - self.start) / count
+        starts = [self.start + i * width for i in range(count)]
+        return [Span(self.activity, start, start + width) for start in starts]
+
     def report(self, progress: Progress) -> Callable[[float], None]:
         """Progress of this part as progress of the whole."""
         return lambda done: progress(self.activity, self.start + done * (self.end - self.start))
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Outcome of the training: the best plan, if any promises a saving.
-
-    search: with the heads as they are now. data: what they were trained on.
-    finalists: indices of the heads that were trained to the end.
-    """
-
-    search: HeadSearch
-    data: TrainingSet
-    selector: Selector
-    plan: Plan | None
-    finalists: tuple[int, ...]
-
-
-def train_and_choose(search: HeadSearch, budget: Budget) -> Trained:
-    """Train all heads a little and the most promising to the end (successive halving).
-
-    Raises:
-        NoExitsError: there is no place for a head.
-    """
-    search.build()
-    if not search.heads:
-        raise NoExitsError(_nowhere(search))
-    data = search.training_set()
-    everyone = range(len(search.heads))
-    recipe = search.recipe
-    search.train(everyone, data, recipe.screening_samples, Span("comparing heads", 0.1, 0.3))
-    finalists = _finalists(selector_of(search, budget))
-    search.finish(finalists, data, Span("training heads", 0.3, 0.95))
-    selector = selector_of(search, budget)
-    search.progress("choosing exits", 0.96)
-    plan = selector.best(finalists) or selector.without_slack(budget).best(finalists)
-    return Trained(search, data, selector, plan, finalists)
-
-
-def _nowhere(search: HeadSearch) -> str:
-    """Why no head could be built."""
-    if not search.refused:
-        return (
-            "there is no place for an exit: no tensor between the first layer and the last is "
-            "crossed by every path"
-        )
-    point, head, reason = search.refused[0]
-    return f"no head fits anywhere; {head} after {point.name!r}, for example, {reason}"
-
-
-def selector_of(search: HeadSearch, budget: Budget) -> Selector:
-    """Compares policies over the heads as they are now."""
-    split = search.split
-    chosen = search.evidence(split.selection)
-    guard = None if split.held_out is None else search.evidence(split.held_out)
-    if guard is not None:
-        chosen = chosen + guard
-    fitting = split.train.rows(np.arange(min(FITTING, split.train.count)))
-    return Selector(
-        selection=chosen,
-        training=search.evidence(fitting),
-        prices=search.prices(),
-        test=RiskTest(budget.risk, budget.confidence, split.certification.labels is not None),
-        budget=budget,
-        certification_size=split.certification.count,
-        guard=guard,
-        seed=search.seed,
-    )
-
-
-def _finalists(selector: Selector) -> tuple[int, ...]:
-    """Heads worth training on: those of the best policies at looser budgets.
-
-    Half-trained heads would save little at the budget asked for. Where even loose ones allow
-    nothing, the head that agrees most often with the full network, for its price, is trained.
-    """
-    found: dict[int, None] = {}
-    for more in LOOSER:
-        budget = replace(selector.budget, points=min(99.0, selector.budget.points + more))
-        plan = selector.without_slack(budget).grow(range(len(selector.prices.graphs)))
-        if plan is not None:
-            found |= {stage.head: None for stage in plan.policy.stages}
-    if found:
-        return tuple(found)
-    prices, evidence = selector.prices, selector.selection
-    whole = prices.whole.value
-    worth = [
-        float((logits.argmax(axis=1) == evidence.reference).mean())
-        - (graph.point.spent.value + head.value) / whole
-        for logits, graph, head in zip(evidence.heads, prices.graphs, prices.heads, strict=True)
-    ]
-    return (int(np.argmax(worth)),)

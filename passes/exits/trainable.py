@@ -1,4 +1,4 @@
-"""A head as a torch module: its ONNX nodes on a batch, normalised while it is trained.
+"""Heads as a torch module: their ONNX nodes on a batch, normalised while they are trained.
 
 Every convolution is followed by batch normalisation in training; `trained` folds it into weights
 and bias, so that inference runs exactly the nodes of the head. The input of a fresh head's first
@@ -20,54 +20,90 @@ from offramp.compiler.execute.constants import to_torch
 from offramp.compiler.execute.table import operator_of
 from offramp.compiler.ir.clone import clone_nodes, clone_value
 from offramp.compiler.ir.draft import is_constant
+from offramp.passes.exits.candidates import Point
 from offramp.passes.exits.heads import HeadGraph, Statistics
 
 HALVING = (2, 2)
 """Window and strides of the pooling that halves the resolution of a feature."""
 
 
-class TrainableHead(nn.Module):
-    """Computes logits [N, classes] from features [N, ...]; every float constant is a Parameter."""
+class HeadModule(nn.Module):
+    """Heads that share layers; logits [N, classes] of each from features [N, ...].
 
-    def __init__(self, head: HeadGraph) -> None:
+    Every float constant is a Parameter.
+
+    Args:
+        heads: with one feature, those that answer earlier first. Nodes that several hold run once.
+    """
+
+    def __init__(self, *heads: HeadGraph) -> None:
         super().__init__()
-        self.head = head
+        self.heads = heads
+        self._nodes = list(dict.fromkeys(node for head in heads for node in head.nodes))
         self._weights = nn.ParameterDict()
         self._fixed: dict[ir.Value, Tensor] = {}
         self._norms = nn.ModuleDict()
         self._input_norms = nn.ModuleDict()
-        for node in head.nodes:
-            self._add_constants(node)
-            self._add_norms(node)
+        for head in reversed(heads):
+            for node in self.own_nodes(head):
+                self._add_constants(node)
+                self._add_norms(node, head)
 
-    def forward(self, feature: Tensor) -> Tensor:
-        """Logits of a batch."""
-        state: dict[ir.Value, Tensor] = {self.head.feature: feature, **self._fixed}
-        for node in self.head.nodes:
+    @property
+    def point(self) -> Point:
+        """Where in the network the heads sit."""
+        return self.heads[0].point
+
+    def own_nodes(self, head: HeadGraph) -> list[ir.Node]:
+        """Nodes of a head that no later one holds."""
+        later = self.heads[self.heads.index(head) + 1 :]
+        return [node for node in head.nodes if not any(node in other.nodes for other in later)]
+
+    def own_parameters(self, head: HeadGraph) -> list[nn.Parameter]:
+        """What is learned in a head and in no later one."""
+        nodes = self.own_nodes(head)
+        constants = {_key(v): None for n in nodes for v in n.inputs if v is not None}
+        weights = [self._weights[name] for name in constants if name in self._weights]
+        names = [_key(node.outputs[0]) for node in nodes]
+        norms = [self._norms[name] for name in names if name in self._norms]
+        return [*weights, *(weight for norm in norms for weight in norm.parameters())]
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, ...]:
+        """Logits of a batch, by head."""
+        state: dict[ir.Value, Tensor] = {self.heads[0].feature: feature, **self._fixed}
+        for node in self._nodes:
             operands = [None if v is None else self._value(v, state) for v in node.inputs]
             name = _key(node.outputs[0])
             if name in self._input_norms:
                 operands[0] = self._input_norms[name](operands[0])
             result = _run(node, operands)
             state[node.outputs[0]] = self._norms[name](result) if name in self._norms else result
-        return state[self.head.logits]
+        return tuple(state[head.logits] for head in self.heads)
 
-    def trained(self) -> HeadGraph:
-        """The head with the current weights, normalisation folded in."""
+    def trained(self) -> tuple[HeadGraph, ...]:
+        """The heads with the current weights, normalisation folded in; they still share nodes."""
         constants = {
             v: self._value(v, self._fixed).detach().cpu().numpy().copy()
-            for node in self.head.nodes
+            for node in self._nodes
             for v in node.inputs
             if v is not None and is_constant(v)
         }
-        for node in self.head.nodes:
+        for node in self._nodes:
             self._fold(node, constants)
-        feature = clone_value(self.head.feature)
-        mapping = {self.head.feature: feature}
+        feature = clone_value(self.heads[0].feature)
+        mapping = {self.heads[0].feature: feature}
         mapping |= {value: _with_data(value, array) for value, array in constants.items()}
-        nodes = tuple(clone_nodes(self.head.nodes, mapping))
-        logits = mapping[self.head.logits]
-        return replace(self.head, feature=feature, nodes=nodes, logits=logits, statistics={})
+        copies = dict(zip(self._nodes, clone_nodes(self._nodes, mapping), strict=True))
+        return tuple(
+            replace(
+                head,
+                feature=feature,
+                nodes=tuple(copies[node] for node in head.nodes),
+                logits=mapping[head.logits],
+                statistics={},
+            )
+            for head in self.heads
+        )
 
     def _value(self, value: ir.Value, state: dict[ir.Value, Tensor]) -> Tensor:
         name = _key(value)
@@ -85,17 +121,18 @@ class TrainableHead(nn.Module):
             else:
                 self._fixed[value] = data
 
-    def _add_norms(self, node: ir.Node) -> None:
+    def _add_norms(self, node: ir.Node, head: HeadGraph) -> None:
         name = _key(node.outputs[0])
         if node.op_type == "Conv" and len(node.inputs) > 2:
             channels = _channels(node.outputs[0])
             norm = _batch_norm(_rank(node.outputs[0]), channels)
-            if node.outputs[0] in self.head.statistics:
-                _start_from(norm, self.head.statistics[node.outputs[0]])
+            if node.outputs[0] in head.statistics:
+                _start_from(norm, head.statistics[node.outputs[0]])
             self._norms[name] = norm
-        elif node.op_type == "MatMul" and self.head.fresh and not self._input_norms:
+        elif node.op_type == "MatMul" and head.fresh:
             source = node.inputs[0]
-            if source is not None and _rank(source) == 2:
+            first = not any(other.op_type == "MatMul" for other in _before(node, head))
+            if first and source is not None and _rank(source) == 2:
                 width = source.shape.numpy()[-1] if source.shape is not None else 0
                 self._input_norms[name] = nn.BatchNorm1d(width, affine=False)
 
@@ -115,6 +152,10 @@ class TrainableHead(nn.Module):
                 moved = constants[bias] + shift @ constants[weight]
                 constants[bias] = np.asarray(moved, np.float32)
                 constants[weight] = constants[weight] * scale[:, None]
+
+
+def _before(node: ir.Node, head: HeadGraph) -> tuple[ir.Node, ...]:
+    return head.nodes[: head.nodes.index(node)]
 
 
 def _batch_norm(rank: int, channels: int) -> nn.Module:

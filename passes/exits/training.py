@@ -17,24 +17,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from offramp.passes.exits.augmentation import Alteration, alter
+from offramp.passes.exits.augmentation import MIRROR, Alteration, alter, mirrored
 from offramp.passes.exits.backbone import CHUNK, Backbone, chunks, count_of, tensors
 from offramp.passes.exits.candidates import Point
 from offramp.passes.exits.heads import HeadGraph
 from offramp.passes.exits.result import Samples
-from offramp.passes.exits.trainable import TrainableHead
+from offramp.passes.exits.trainable import HeadModule
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How heads are trained.
 
-    batch: samples in a step. rate: peak learning rate of side networks; others follow from it.
-    decay: of AdamW. temperature: of the distillation. label_weight: of the cross-entropy with
-    labels, in [0, 1]; the rest is distillation. views: altered copies of the training set.
+    batch: samples in a step.
+    rate: peak learning rate of side networks; others follow from it. decay: of AdamW.
+    temperature: of the distillation. label_weight: of the cross-entropy with labels, in [0, 1]; the
+        rest is distillation.
+    views: altered copies of the training set.
     screening_samples, samples: how many altered samples a head sees when all are compared, and
         when the best are trained on.
     most_epochs: bound on passes over the training set, for small ones.
+    early_from: number of training samples from which on large heads get early answers: fewer do
+        not teach the same layers several things.
     """
 
     batch: int = 128
@@ -46,6 +50,7 @@ class Recipe:
     screening_samples: int = 8_000
     samples: int = 900_000
     most_epochs: int = 150
+    early_from: int = 5_000
 
     def epochs(self, samples: float, count: int) -> int:
         """Passes over `count` training samples that show about `samples`."""
@@ -83,7 +88,7 @@ class TrainingSet:
         self._teacher: list[Tensor] = []
         for view in range(self.views):
             altered = self._view(view)
-            self._teacher.append(_in_chunks(backbone.logits, altered, self.count))
+            self._teacher.append(_in_chunks(self._answer, altered, self.count))
             progress((view + 1) / self.views)
 
     def batches(
@@ -107,6 +112,17 @@ class TrainingSet:
             labels = None if self.labels is None else self.labels[index]
             yield batch, teacher[index], labels
 
+    def _answer(self, samples: dict[str, Tensor]) -> Tensor:
+        """Logits to learn from.
+
+        Where the network takes a mirror image for the same thing, the mean over both is the better
+        answer. Without labels its own answer is what counts.
+        """
+        logits = self.backbone.logits(samples)
+        if self.labels is None or MIRROR not in self._alterations:
+            return logits
+        return 0.5 * (logits + self.backbone.logits(mirrored(samples)))
+
     def _view(self, view: int) -> dict[str, Tensor]:
         if view == 0:
             return tensors(self._samples)
@@ -115,7 +131,7 @@ class TrainingSet:
 
 
 def train(
-    heads: Sequence[TrainableHead],
+    modules: Sequence[HeadModule],
     data: TrainingSet,
     samples: float,
     *,
@@ -123,35 +139,37 @@ def train(
     seed: int,
     progress: Callable[[float], None],
 ) -> None:
-    """Train all heads side by side, in place, on about `samples` altered samples.
+    """Train all modules side by side, in place, on about `samples` altered samples.
 
-    Each learns as if it were alone; where less than a whole view is wanted, its first batches do.
+    Each learns as if it were alone, the heads of one module together; where less than a whole view
+    is wanted, its first batches do.
 
     The learning rate rises and falls once (one-cycle, Smith & Topin 2018).
     """
     generator = torch.Generator().manual_seed(seed)
-    points = list(dict.fromkeys(head.head.point for head in heads))
+    points = list(dict.fromkeys(module.point for module in modules))
     epochs = recipe.epochs(samples, data.count)
     in_view = max(1, data.count // min(recipe.batch, data.count))
     steps = epochs * min(in_view, max(1, round(samples / recipe.batch)))
-    optimiser, schedule = _optimiser(heads, steps, recipe)
-    for head in heads:
-        head.train()
+    parts = [(head, module.own_parameters(head)) for module in modules for head in module.heads]
+    optimiser, schedule = _optimiser(parts, steps, recipe)
+    for module in modules:
+        module.train()
     for epoch in range(epochs):
         batches = data.batches(epoch, points, recipe.batch, generator)
         for features, teacher, labels in islice(batches, steps // epochs):
             by_point = dict(zip(points, features, strict=True))
-            answers = [head(by_point[head.head.point]) for head in heads]
+            answers = [answer for m in modules for answer in m(by_point[m.point])]
             losses = [head_loss(answer, teacher, labels, recipe) for answer in answers]
             optimiser.zero_grad()
             torch.stack(losses).sum().backward()
-            for head in heads:
-                nn.utils.clip_grad_norm_(head.parameters(), 5.0)
+            for _, weights in parts:
+                nn.utils.clip_grad_norm_(weights, 5.0)
             optimiser.step()
             schedule.step()
         progress((epoch + 1) / epochs)
-    for head in heads:
-        head.eval()
+    for module in modules:
+        module.eval()
 
 
 def head_loss(answer: Tensor, teacher: Tensor, labels: Tensor | None, recipe: Recipe) -> Tensor:
@@ -167,26 +185,26 @@ def head_loss(answer: Tensor, teacher: Tensor, labels: Tensor | None, recipe: Re
 
 
 def head_logits(
-    heads: Sequence[TrainableHead], backbone: Backbone, samples: Samples
+    modules: Sequence[HeadModule], backbone: Backbone, samples: Samples
 ) -> list[npt.NDArray[np.float32]]:
-    """Logits of every head for all samples, [N, classes] each."""
-    points = list(dict.fromkeys(head.head.point for head in heads))
-    rows: list[list[npt.NDArray[np.float32]]] = [[] for _ in heads]
+    """Logits of every head of every module for all samples, [N, classes] each."""
+    points = list(dict.fromkeys(module.point for module in modules))
+    rows: list[list[npt.NDArray[np.float32]]] = [[] for m in modules for _ in m.heads]
     for chunk in chunks(samples):
         by_point = dict(zip(points, backbone.features(chunk, points), strict=True))
         with torch.no_grad():
-            for row, head in zip(rows, heads, strict=True):
-                row.append(head(by_point[head.head.point]).numpy())
+            answers = [answer for m in modules for answer in m(by_point[m.point])]
+        for row, answer in zip(rows, answers, strict=True):
+            row.append(answer.numpy())
     return [np.concatenate(row) for row in rows]
 
 
 def _optimiser(
-    heads: Sequence[TrainableHead], steps: int, recipe: Recipe
+    parts: Sequence[tuple[HeadGraph, list[nn.Parameter]]], steps: int, recipe: Recipe
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    rates = [recipe.rate * _pace(head.head) for head in heads]
+    rates = [recipe.rate * _pace(head) for head, _ in parts]
     groups = [
-        {"params": list(head.parameters()), "lr": rate}
-        for head, rate in zip(heads, rates, strict=True)
+        {"params": weights, "lr": rate} for (_, weights), rate in zip(parts, rates, strict=True)
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=recipe.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

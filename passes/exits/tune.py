@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from offramp.passes.exits.backbone import Backbone
+from offramp.passes.exits.choose import Trained, selector_of
 from offramp.passes.exits.finetune import FinetuneRecipe, Member, finetune
+from offramp.passes.exits.heads import HeadGraph
 from offramp.passes.exits.policy import Stage
 from offramp.passes.exits.result import Budget
-from offramp.passes.exits.search import Span, Trained, selector_of
-from offramp.passes.exits.trainable import TrainableHead
+from offramp.passes.exits.search import Span
+from offramp.passes.exits.trainable import HeadModule
 
 
 def tune(trained: Trained, budget: Budget, recipe: FinetuneRecipe | None = None) -> Trained:
@@ -27,7 +29,7 @@ def tune(trained: Trained, budget: Budget, recipe: FinetuneRecipe | None = None)
     if not stages:
         return trained
     frozen = trained.search
-    members = [Member(_copy(frozen.heads[stage.head]), stage.weight) for stage in stages]
+    members = _members(frozen.modules, stages)
     tuned = finetune(
         frozen.program,
         members,
@@ -41,10 +43,10 @@ def tune(trained: Trained, budget: Budget, recipe: FinetuneRecipe | None = None)
         program=tuned.program,
         task=tuned.task,
         backbone=Backbone(tuned.program, tuned.task),
-        heads=list(tuned.heads),
+        modules=list(tuned.modules),
     )
     selector = selector_of(search, budget)
-    finalists = tuple(range(len(members)))
+    finalists = tuple(range(len(search.heads)))
     plan = selector.best(finalists)
     after = Trained(search, trained.data, selector, plan, finalists)
     before = trained.plan
@@ -66,7 +68,18 @@ def _stages(trained: Trained) -> Sequence[Stage]:
     return [Stage(index, MaxSoftmax()) for index in order]
 
 
-def _copy(head: TrainableHead) -> TrainableHead:
-    copy = TrainableHead(head.head)
-    copy.load_state_dict(head.state_dict())
+def _members(modules: Sequence[HeadModule], stages: Sequence[Stage]) -> list[Member]:
+    """Copies of the heads that the stages use; those that share layers still do."""
+    heads = [head for module in modules for head in module.heads]
+    used = [heads[stage.head] for stage in stages]
+    copies = [_copy(module, [h for h in module.heads if h in used]) for module in modules]
+    places = {head: (copy, k) for copy in copies for k, head in enumerate(copy.heads)}
+    return [Member(*places[head], stage.weight) for head, stage in zip(used, stages, strict=True)]
+
+
+def _copy(module: HeadModule, heads: Sequence[HeadGraph]) -> HeadModule:
+    """A copy of some of a module's heads."""
+    copy = HeadModule(*heads)
+    weights = module.state_dict()
+    copy.load_state_dict({name: weights[name] for name in copy.state_dict()})
     return copy.eval()

@@ -24,7 +24,7 @@ from offramp.passes.exits.finetune import Finetuned, FinetuneRecipe, Member, fin
 from offramp.passes.exits.heads import HeadBuilder
 from offramp.passes.exits.result import Spent
 from offramp.passes.exits.task import task_of
-from offramp.passes.exits.trainable import TrainableHead
+from offramp.passes.exits.trainable import HeadModule
 from offramp.passes.exits.training import Recipe, TrainingSet, head_logits, train
 
 RECIPE = FinetuneRecipe(samples=6_000, batch=32, head_rate=1e-2, backbone_rate=3e-3)
@@ -91,14 +91,14 @@ def ignore(_: float) -> None:
     """No progress is shown."""
 
 
-def stem_head(program: Program, data: TrainingSet) -> TrainableHead:
+def stem_head(program: Program, data: TrainingSet) -> HeadModule:
     """A pooled linear head on the stem, trained on the frozen network."""
     relu = next(node for node in program.entry.graph if node.op_type == "Relu")
     point = Point(relu.outputs[0], 2, Spent(0, 0))
     build = HeadBuilder(point, program.opset_imports, np.random.default_rng(0))
     build.pool()
     build.dense(4)
-    head = TrainableHead(build.finish("linear"))
+    head = HeadModule(build.finish("linear"))
     train([head], data, 20 * data.count, recipe=Recipe(), seed=0, progress=ignore)
     return head
 
@@ -114,7 +114,7 @@ def accuracy(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> 
     return float((logits.argmax(1) == labels).mean())
 
 
-def exit_accuracy(program: Program, head: TrainableHead) -> float:
+def exit_accuracy(program: Program, head: HeadModule) -> float:
     images, labels = stripes(1000, 1)
     backbone = Backbone(program, task_of(program))
     (logits,) = head_logits([head], backbone, {"image": images})
@@ -129,7 +129,7 @@ def final_logits(program: Program) -> npt.NDArray[np.float32]:
 def test_an_exit_gains_what_the_frozen_network_denies_it(setting: Setting) -> None:
     frozen = exit_accuracy(setting.program, stem_head(setting.program, setting.data))
     result = tuned(setting)
-    assert exit_accuracy(result.program, result.heads[0]) > frozen + 0.2
+    assert exit_accuracy(result.program, result.modules[0]) > frozen + 0.2
 
 
 def test_the_final_answer_stays_with_the_frozen_network(setting: Setting) -> None:
@@ -166,7 +166,7 @@ def test_the_result_is_a_program_that_onnxruntime_runs(setting: Setting) -> None
 
 def test_heads_read_the_new_network(setting: Setting) -> None:
     result = tuned(setting)
-    point = result.heads[0].head.point
+    point = result.modules[0].point
     made = {value for node in result.program.entry.graph for value in node.outputs}
     assert point.value in made
 
@@ -184,7 +184,7 @@ def test_without_labels_the_frozen_network_teaches_alone(setting: Setting) -> No
     unlabelled = Setting(setting.program, training_set(setting.program, images, None))
     frozen = exit_accuracy(setting.program, stem_head(setting.program, unlabelled.data))
     result = tuned(unlabelled)
-    assert exit_accuracy(result.program, result.heads[0]) > frozen + 0.2
+    assert exit_accuracy(result.program, result.modules[0]) > frozen + 0.2
 
 
 def test_progress_rises_to_one(setting: Setting) -> None:

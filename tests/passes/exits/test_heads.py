@@ -17,7 +17,7 @@ from offramp.passes.exits.copies import CannotCopyError, copied_nodes, copy_head
 from offramp.passes.exits.heads import HeadGraph, fresh_heads
 from offramp.passes.exits.result import Spent
 from offramp.passes.exits.task import task_of
-from offramp.passes.exits.trainable import TrainableHead
+from offramp.passes.exits.trainable import HeadModule
 from offramp.passes.exits.training import Recipe, TrainingSet, head_logits, train
 
 from .conftest import Digits
@@ -82,7 +82,7 @@ def test_training_teaches_and_folding_keeps_the_answers(
     digits: Digits, model: AnalyticalModel
 ) -> None:
     samples = {"image": digits.images[:600]}
-    heads = [TrainableHead(head) for head in heads_of(digits, model)]
+    modules = [HeadModule(head) for head in heads_of(digits, model)]
     data = TrainingSet(
         digits.backbone,
         samples,
@@ -92,23 +92,25 @@ def test_training_teaches_and_folding_keeps_the_answers(
         seed=0,
         progress=lambda done: None,
     )
-    train(heads, data, 6_000, recipe=Recipe(), seed=0, progress=lambda done: None)
+    train(modules, data, 6_000, recipe=Recipe(), seed=0, progress=lambda done: None)
     fresh = {"image": digits.images[600:]}
     accuracies: list[float] = []
-    for head, logits in zip(heads, head_logits(heads, digits.backbone, fresh), strict=True):
+    found = head_logits(modules, digits.backbone, fresh)
+    for module, logits in zip(modules, found, strict=True):
         accuracy = (logits.argmax(axis=1) == digits.labels[600:]).mean()
         accuracies.append(accuracy)
-        assert accuracy > 0.2, head.head.name
+        assert accuracy > 0.2, module.heads[0].name
         chunk = {"image": torch.from_numpy(digits.images[600:620])}
-        (feature,) = digits.backbone.features(chunk, [head.head.point])
-        folded = by_onnxruntime(head.trained(), feature, digits.program.opset_imports[""])
+        (feature,) = digits.backbone.features(chunk, [module.point])
+        (trained,) = module.trained()
+        folded = by_onnxruntime(trained, feature, digits.program.opset_imports[""])
         np.testing.assert_allclose(folded, logits[:20], atol=2e-4)
     assert max(accuracies) > 0.8
 
 
 def test_training_is_reproducible(digits: Digits, model: AnalyticalModel) -> None:
     def once() -> np.ndarray:
-        head = TrainableHead(heads_of(digits, model)[1])
+        head = HeadModule(heads_of(digits, model)[1])
         data = TrainingSet(
             digits.backbone,
             {"image": digits.images[:200]},
@@ -159,7 +161,7 @@ def test_tokens_are_pooled_and_normalised(model: AnalyticalModel) -> None:
     assert [head.name for head in heads] == ["tokens-linear", "tokens-mlp-64"]
     samples = {str(program.inputs[0].name): tokens}
     (feature,) = Backbone(program, task).features(samples, [points[0]])
-    logits = TrainableHead(heads[0]).eval()(feature)
+    (logits,) = HeadModule(heads[0]).eval()(feature)
     assert logits.shape == (3, 3)
     with pytest.raises(CannotCopyError, match="no resolution to halve"):
         copied_nodes(task, points[0])

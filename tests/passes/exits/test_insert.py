@@ -16,7 +16,7 @@ from offramp.passes.exits.criteria import CRITERIA, Criterion, MaxSoftmax
 from offramp.passes.exits.heads import HeadGraph, fresh_heads
 from offramp.passes.exits.insert import ExitSpec, InsertExits
 from offramp.passes.exits.policy import Policy, Prices, Stage, observe
-from offramp.passes.exits.trainable import TrainableHead
+from offramp.passes.exits.trainable import HeadModule
 from offramp.passes.exits.training import head_logits
 
 from .conftest import Digits
@@ -43,7 +43,8 @@ class Inserted:
             list(fresh_heads(p, 10, opsets, model=model, whole=whole, rng=rng)) for p in points
         ]
         self.heads: list[HeadGraph] = [kinds[0][2], kinds[0][0], kinds[2][1]]
-        self.modules = [TrainableHead(head).eval() for head in self.heads]
+        self.modules = [HeadModule(head).eval() for head in self.heads]
+        self.trained = [head for module in self.modules for head in module.trained()]
         self.samples = {"image": digits.images[:SAMPLES]}
         self.logits = head_logits(self.modules, digits.backbone, self.samples)
         self.full = digits.backbone.all_logits(self.samples)
@@ -59,9 +60,8 @@ class Inserted:
         stages = tuple(Stage(i, criterion, weights[i]) for i in range(len(shares)))
         policy = Policy(stages, final_weight)
         whole = nodes_cost(list(self.digits.task.graph), self.model)
-        costs = tuple(head.cost(self.model) for head in self.heads)
         opsets = dict(self.digits.program.opset_imports)
-        prices = Prices(self.digits.task, opsets, self.model, costs, tuple(self.heads), whole, 0.0)
+        prices = Prices(self.digits.task, opsets, self.model, tuple(self.heads), whole, 0.0)
         truth = self.digits.labels[:SAMPLES]
         seen = observe(
             policy,
@@ -77,7 +77,7 @@ class Inserted:
         taken = seen.taken(np.array([thresholds]))[:, 0]
         program = InsertExits(
             tuple(
-                ExitSpec(self.modules[s.head].trained(), s.criterion, t, s.weight)
+                ExitSpec(self.trained[s.head], s.criterion, t, s.weight)
                 for s, t in zip(stages, thresholds, strict=True)
             ),
             final_weight,
@@ -108,7 +108,7 @@ def test_two_exits_at_one_point_share_its_feature(inserted: Inserted) -> None:
 
 
 def spec(inserted: Inserted, threshold: float) -> ExitSpec:
-    return ExitSpec(inserted.modules[0].trained(), MaxSoftmax(), threshold, rate=0.5, reach=1.0)
+    return ExitSpec(inserted.trained[0], MaxSoftmax(), threshold, rate=0.5, reach=1.0)
 
 
 def test_a_threshold_that_everyone_reaches_cuts_the_rest_off(inserted: Inserted) -> None:

@@ -11,18 +11,18 @@ from offramp.compiler.frontends.onnx import from_onnx
 from offramp.compiler.ir.verifier import verify
 from offramp.compiler.oracle import Oracle
 from offramp.cost_models.analytical import AnalyticalModel
+from offramp.passes.exits.choose import train_and_choose
 from offramp.passes.exits.find import insert_plan, start_search
 from offramp.passes.exits.result import Budget, ExitData
-from offramp.passes.exits.search import train_and_choose
 from offramp.passes.exits.split import Part
 from offramp.passes.exits.training import Recipe
 
-QUICK = Recipe(screening_samples=1_000, samples=4_000, views=2)
+QUICK = Recipe(screening_samples=1_000, samples=4_000, views=2, early_from=0)
 
 
 def check(model: Path, data: ExitData, everyone: Part, cost: AnalyticalModel) -> None:
-    """Half-trained heads, a loose budget, and the boldest setting at which every exit is open and
-    some samples stay."""
+    """Half-trained heads, a loose budget, and the boldest setting at which as many exits as can be
+    are open and some samples stay."""
     program = from_onnx(model)
     search = start_search(
         program, data, cost, seed=0, recipe=QUICK, progress=lambda activity, done: None
@@ -32,8 +32,8 @@ def check(model: Path, data: ExitData, everyone: Part, cost: AnalyticalModel) ->
     seen = search.evidence(everyone).observe(trained.plan.policy, trained.selector.prices)
     taken = seen.taken(trained.plan.path)
     stays = (taken == len(seen.scores)).mean(axis=0)
-    every_exit_open = np.isfinite(trained.plan.path).all(axis=1)
-    position = int(np.flatnonzero(every_exit_open & (stays > 0))[-1])
+    opened = np.where(stays > 0, np.isfinite(trained.plan.path).sum(axis=1), 0)
+    position = int(np.flatnonzero(opened == opened.max())[-1])
     inserted = insert_plan(search, trained.plan, seen, position)
     verify(inserted)
     answers = Oracle(inserted).run(everyone.samples)

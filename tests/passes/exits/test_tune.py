@@ -10,10 +10,11 @@ import pytest
 from offramp.compiler.ir.verifier import verify
 from offramp.compiler.oracle import Oracle
 from offramp.cost_models.analytical import AnalyticalModel
+from offramp.passes.exits.choose import Trained, train_and_choose
 from offramp.passes.exits.find import find_exits
 from offramp.passes.exits.finetune import FinetuneRecipe
 from offramp.passes.exits.result import Budget, ExitData
-from offramp.passes.exits.search import HeadSearch, Trained, train_and_choose
+from offramp.passes.exits.search import HeadSearch
 from offramp.passes.exits.split import split
 from offramp.passes.exits.training import Recipe
 from offramp.passes.exits.tune import tune

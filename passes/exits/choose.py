@@ -1,0 +1,110 @@
+"""From all heads to the trained few, and the policy they are chosen for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from offramp.passes.exits.result import Budget
+from offramp.passes.exits.risk import RiskTest
+from offramp.passes.exits.search import HeadSearch, Span
+from offramp.passes.exits.select import Plan, Selector
+from offramp.passes.exits.task import NoExitsError
+from offramp.passes.exits.training import TrainingSet
+
+LOOSER = (2.0, 5.0, 10.0)
+"""Points added to the budget when half-trained heads are compared; one policy for each."""
+
+FITTING = 2000
+"""Training samples that criteria are fitted on."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Outcome of the training: the best plan, if any promises a saving.
+
+    search: with the heads as they are now. data: what they were trained on.
+    finalists: indices of the heads that were trained to the end.
+    """
+
+    search: HeadSearch
+    data: TrainingSet
+    selector: Selector
+    plan: Plan | None
+    finalists: tuple[int, ...]
+
+
+def train_and_choose(search: HeadSearch, budget: Budget) -> Trained:
+    """Train all heads a little and the most promising to the end (successive halving).
+
+    Raises:
+        NoExitsError: there is no place for a head.
+    """
+    search.build()
+    if not search.modules:
+        raise NoExitsError(_nowhere(search))
+    data = search.training_set()
+    comparing = Span("comparing heads", 0.1, 0.3)
+    search.train(search.modules, data, search.recipe.screening_samples, comparing)
+    finalists = search.sharing(_finalists(selector_of(search, budget)))
+    search.finish(finalists, data, Span("training heads", 0.3, 0.95))
+    selector = selector_of(search, budget)
+    search.progress("choosing exits", 0.96)
+    plan = selector.best(finalists) or selector.without_slack(budget).best(finalists)
+    return Trained(search, data, selector, plan, finalists)
+
+
+def selector_of(search: HeadSearch, budget: Budget) -> Selector:
+    """Compares policies over the heads as they are now."""
+    split = search.split
+    chosen = search.evidence(split.selection)
+    guard = None if split.held_out is None else search.evidence(split.held_out)
+    if guard is not None:
+        chosen = chosen + guard
+    fitting = split.train.rows(np.arange(min(FITTING, split.train.count)))
+    return Selector(
+        selection=chosen,
+        training=search.evidence(fitting),
+        prices=search.prices(),
+        test=RiskTest(budget.risk, budget.confidence, split.certification.labels is not None),
+        budget=budget,
+        certification_size=split.certification.count,
+        guard=guard,
+        seed=search.seed,
+    )
+
+
+def _nowhere(search: HeadSearch) -> str:
+    """Why no head could be built."""
+    if not search.refused:
+        return (
+            "there is no place for an exit: no tensor between the first layer and the last is "
+            "crossed by every path"
+        )
+    point, head, reason = search.refused[0]
+    return f"no head fits anywhere; {head} after {point.name!r}, for example, {reason}"
+
+
+def _finalists(selector: Selector) -> tuple[int, ...]:
+    """Heads worth training on: those of the best policies at looser budgets.
+
+    Half-trained heads would save little at the budget asked for. Where even loose ones allow
+    nothing, the head that agrees most often with the full network, for its price, is trained.
+    """
+    found: dict[int, None] = {}
+    for more in LOOSER:
+        budget = replace(selector.budget, points=min(99.0, selector.budget.points + more))
+        plan = selector.without_slack(budget).grow(range(len(selector.prices.graphs)))
+        if plan is not None:
+            found |= {stage.head: None for stage in plan.policy.stages}
+    if found:
+        return tuple(found)
+    prices, evidence = selector.prices, selector.selection
+    whole = prices.whole.value
+    worth = [
+        float((logits.argmax(axis=1) == evidence.reference).mean())
+        - (graph.point.spent.value + head.value) / whole
+        for logits, graph, head in zip(evidence.heads, prices.graphs, prices.heads, strict=True)
+    ]
+    return (int(np.argmax(worth)),)
