@@ -1,15 +1,24 @@
-"""From all heads to the trained few, and the policy they are chosen for."""
+"""From all heads to the trained few, and the policy they are chosen for.
+
+Few samples cannot be parted into some that train and some that choose: there the parts take turns
+(cross-validation, Stone 1974). Heads trained without a part answer for it, and what is chosen by
+these answers is then done with heads that were trained on all of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
+import numpy.typing as npt
 
 from offramp.passes.exits.result import Budget
 from offramp.passes.exits.risk import RiskTest
 from offramp.passes.exits.search import HeadSearch, Span
-from offramp.passes.exits.select import Plan, Selector
+from offramp.passes.exits.select import Evidence, Plan, Selector
 from offramp.passes.exits.task import NoExitsError
 from offramp.passes.exits.training import TrainingSet
 
@@ -35,6 +44,14 @@ class Trained:
     finalists: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Learner:
+    """A search with what its heads are trained on."""
+
+    search: HeadSearch
+    data: TrainingSet
+
+
 def train_and_choose(search: HeadSearch, budget: Budget) -> Trained:
     """Train all heads a little and the most promising to the end (successive halving).
 
@@ -44,28 +61,55 @@ def train_and_choose(search: HeadSearch, budget: Budget) -> Trained:
     search.build()
     if not search.modules:
         raise NoExitsError(_nowhere(search))
-    data = search.training_set()
-    comparing = Span("comparing heads", 0.1, 0.3)
-    search.train(search.modules, data, search.recipe.screening_samples, comparing)
-    finalists = search.sharing(_finalists(selector_of(search, budget)))
-    search.finish(finalists, data, Span("training heads", 0.3, 0.95))
-    selector = selector_of(search, budget)
+    whole = Learner(search, search.training_set())
+    folds = [without(whole, rows) for rows in search.split.folds]
+    judges = folds or [whole]
+    spans = Span("comparing heads", 0.1, 0.3).steps(len(judges))
+    for judge, span in zip(judges, spans, strict=True):
+        samples = search.recipe.screening_samples
+        judge.search.train(judge.search.modules, judge.data, samples, span)
+    finalists = search.sharing(_finalists(_selector(search, folds, budget)))
+    learners = [*folds, whole]
+    spans = Span("training heads", 0.3, 0.95).steps(len(learners))
+    for learner, span in zip(learners, spans, strict=True):
+        learner.search.finish(finalists, learner.data, span)
+    selector = _selector(search, folds, budget)
     search.progress("choosing exits", 0.96)
     plan = selector.best(finalists) or selector.without_slack(budget).best(finalists)
-    return Trained(search, data, selector, plan, finalists)
+    return Trained(search, whole.data, selector, plan, finalists)
+
+
+def without(whole: Learner, rows: npt.NDArray[np.int64]) -> Learner:
+    """The same heads, to be trained without some of the samples, for which they will answer."""
+    split, everyone = whole.search.split, whole.search.split.train
+    others = np.setdiff1d(np.arange(everyone.count), rows)
+    train, selection = everyone.rows(others), everyone.rows(rows)
+    parts = replace(split, train=train, selection=selection, folds=())
+    search = replace(whole.search, split=parts, modules=[], refused=[])
+    search.build()
+    return Learner(search, whole.data.rows(others))
 
 
 def selector_of(search: HeadSearch, budget: Budget) -> Selector:
     """Compares policies over the heads as they are now."""
     split = search.split
-    chosen = search.evidence(split.selection)
-    guard = None if split.held_out is None else search.evidence(split.held_out)
-    if guard is not None:
-        chosen = chosen + guard
     fitting = split.train.rows(np.arange(min(FITTING, split.train.count)))
+    return _compare(search, search.evidence(split.selection), search.evidence(fitting), budget)
+
+
+def _selector(search: HeadSearch, folds: Sequence[Learner], budget: Budget) -> Selector:
+    if not folds:
+        return selector_of(search, budget)
+    answers = reduce(add, (fold.search.evidence(fold.search.split.selection) for fold in folds))
+    return _compare(search, answers, answers, budget)
+
+
+def _compare(search: HeadSearch, chosen: Evidence, training: Evidence, budget: Budget) -> Selector:
+    split = search.split
+    guard = None if split.held_out is None else search.evidence(split.held_out)
     return Selector(
-        selection=chosen,
-        training=search.evidence(fitting),
+        selection=chosen if guard is None else chosen + guard,
+        training=training,
         prices=search.prices(),
         test=RiskTest(budget.risk, budget.confidence, split.certification.labels is not None),
         budget=budget,

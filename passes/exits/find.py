@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from offramp.compiler.errors import UnsupportedError, UserError
 from offramp.compiler.ir import Program
@@ -59,7 +60,9 @@ def find_exits(
     _check(budget)
     static = nodes_cost([n for block in program.blocks.values() for n in block.graph], model)
     try:
-        search = start_search(program, data, model, seed=seed, recipe=recipe, progress=progress)
+        search = start_search(
+            program, data, model, seed=seed, recipe=recipe, progress=progress, folds=not finetune
+        )
         trained = train_and_choose(search, budget)
         if finetune:
             trained = tune(trained, budget)
@@ -77,8 +80,12 @@ def start_search(
     seed: int,
     recipe: Recipe | None,
     progress: Progress,
+    folds: bool = True,
 ) -> HeadSearch:
     """A search whose samples are dealt out and whose heads are still to be built.
+
+    `folds`: whether few samples may take turns in training and choosing. A network that is trained
+    as well would have to be trained once for each turn.
 
     Raises:
         NoExitsError: the network cannot have exits.
@@ -91,7 +98,7 @@ def start_search(
         task=task,
         backbone=backbone,
         reference=backbone,
-        split=split(data, task, seed),
+        split=split(data, task, seed, folds=folds),
         model=model,
         recipe=recipe or Recipe(),
         seed=seed,
@@ -113,6 +120,8 @@ def conclude(trained: Trained, budget: Budget, static: Spent) -> ExitResult:
     seen = evidence.observe(plan.policy, trained.selector.prices)
     walked = walk(trained.selector.test, budget, plan.path, seen, plan.variance)
     chosen = trained.selector.cheapest(plan, walked.passed)
+    if chosen is not None and _costs(seen, plan)[chosen] >= static.value:
+        chosen = None
     search.progress("certified", 1.0)
     curve = curve_of(plan, walked, seen, trained.selector.test, chosen)
     if chosen is None:
@@ -126,13 +135,17 @@ def conclude(trained: Trained, budget: Budget, static: Spent) -> ExitResult:
     return ExitResult(inserted, certificate, None, exits, candidates, curve, static)
 
 
+def _costs(seen: Observed, plan: Plan) -> npt.NDArray[np.float64]:
+    """Expected cost of every setting of a plan, in the model's unit."""
+    return np.array([spent.value for spent in seen.expected(seen.taken(plan.path))])
+
+
 def _shortfall(
     plan: Plan, walked: Walk, seen: Observed, trained: Trained, budget: Budget
 ) -> tuple[str, int | None]:
     """Why nothing was certified, and how many samples would do."""
     test, count = trained.selector.test, len(seen.full)
-    costs = np.array([spent.value for spent in seen.expected(seen.taken(plan.path))])
-    saves = costs < trained.selector.prices.whole.value
+    saves = _costs(seen, plan) < trained.selector.prices.whole.value
     needed = test.samples_needed(walked.losses, budget.points / 100)[saves]
     start = (
         f"{count} certification samples do not certify {budget.points:g} points at "

@@ -27,6 +27,12 @@ FEWEST_HELD_OUT = 1500
 THREE_WAYS = (0.4, 0.2)
 """Fractions of the calibration samples that train and that choose, without training samples."""
 
+FOLDS = 3
+"""Parts of these samples that take turns in choosing, where they are few."""
+
+FEW = 500
+"""Up to so many samples take turns; above, a third of them choose well enough."""
+
 SMALLEST = 40
 """Fewer calibration samples than this are no basis for any choice."""
 
@@ -53,16 +59,24 @@ class Split:
     """Disjoint samples: `train` and `held_out` from the training samples if there are any.
 
     selection: chooses together with `held_out`. certification: in random order.
+    folds: rows of `train` that take turns in choosing; then `selection` are the same samples.
     """
 
     train: Part
     held_out: Part | None
     selection: Part
     certification: Part
+    folds: tuple[npt.NDArray[np.int64], ...] = ()
 
 
-def split(data: ExitData, task: Task, seed: int) -> Split:
+def split(data: ExitData, task: Task, seed: int, *, folds: bool = True) -> Split:
     """Check the samples and deal them out, at random by `seed`.
+
+    Args:
+        data: all samples.
+        task: what the labels name.
+        seed: of the order.
+        folds: whether few samples may take turns in training and choosing.
 
     Raises:
         UserError: not finite, without any variation, labels that do not fit, or far too few.
@@ -78,6 +92,10 @@ def split(data: ExitData, task: Task, seed: int) -> Split:
     if data.train is None:
         first = round(THREE_WAYS[0] * len(order))
         second = first + round(THREE_WAYS[1] * len(order))
+        if folds and second <= FEW:
+            both = calibration.rows(order[:second])
+            turns = tuple(np.array_split(np.arange(second), FOLDS))
+            return Split(both, None, both, calibration.rows(order[second:]), turns)
         return Split(
             calibration.rows(order[:first]),
             None,

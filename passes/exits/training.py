@@ -8,6 +8,7 @@ the network's answers to them kept, since they cost more than the heads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice
 
@@ -83,6 +84,7 @@ class TrainingSet:
         self.labels = None if labels is None else torch.from_numpy(labels)
         self.views = views if alterations else 1
         self._samples = samples
+        self._rows = torch.arange(self.count)
         self._alterations = alterations
         self._seed = seed
         self._teacher: list[Tensor] = []
@@ -90,6 +92,13 @@ class TrainingSet:
             altered = self._view(view)
             self._teacher.append(_in_chunks(self._answer, altered, self.count))
             progress((view + 1) / self.views)
+
+    def rows(self, index: npt.NDArray[np.int64]) -> TrainingSet:
+        """Some of the samples, altered as they are here; the answers are shared."""
+        part = copy(self)
+        part._rows = self._rows[torch.from_numpy(index)]
+        part.count = len(index)
+        return part
 
     def batches(
         self, view: int, points: Sequence[Point], size: int, generator: torch.Generator
@@ -104,7 +113,7 @@ class TrainingSet:
         """Shuffled batches of one view: the samples themselves, the network's logits, labels."""
         view %= self.views
         altered, teacher = self._view(view), self._teacher[view]
-        order = torch.randperm(self.count, generator=generator)
+        order = self._rows[torch.randperm(self.count, generator=generator)]
         size = min(size, self.count)
         for start in range(0, self.count - size + 1, size):
             index = order[start : start + size]

@@ -11,7 +11,7 @@ import torch
 from offramp.compiler.errors import UserError
 from offramp.passes.exits.augmentation import ALTERATIONS, Alteration, accepted, alter, mirror
 from offramp.passes.exits.result import ExitData
-from offramp.passes.exits.split import FEWEST_HELD_OUT, Part, split
+from offramp.passes.exits.split import FEWEST_HELD_OUT, FOLDS, Part, split
 
 from .conftest import Digits
 
@@ -37,12 +37,24 @@ def numbers(part: Part | None) -> set[int]:
     return set() if part is None else set(part.samples["image"][:, 0, 0, 0].astype(int).tolist())
 
 
-def test_calibration_alone_is_split_three_ways(digits: Digits) -> None:
-    parts = split(numbered(digits, 500), digits.task, seed=0)
+@pytest.mark.parametrize(("count", "folds"), [(1000, True), (500, False)])
+def test_calibration_alone_is_split_three_ways(digits: Digits, count: int, folds: bool) -> None:
+    parts = split(numbered(digits, count), digits.task, seed=0, folds=folds)
     sets = [numbers(p) for p in (parts.train, parts.selection, parts.certification)]
-    assert [len(s) for s in sets] == [200, 100, 200]
-    assert len(set.union(*sets)) == 500
+    assert [len(s) for s in sets] == [0.4 * count, 0.2 * count, 0.4 * count]
+    assert len(set.union(*sets)) == count
     assert parts.held_out is None
+    assert parts.folds == ()
+
+
+def test_few_samples_take_turns_in_training_and_choosing(digits: Digits) -> None:
+    parts = split(numbered(digits, 500), digits.task, seed=0)
+    assert numbers(parts.train) == numbers(parts.selection)
+    assert len(numbers(parts.train)) == 300
+    assert not numbers(parts.train) & numbers(parts.certification)
+    turns = np.concatenate(parts.folds)
+    assert len(parts.folds) == FOLDS
+    np.testing.assert_array_equal(np.sort(turns), np.arange(300))
 
 
 def test_certification_is_disjoint_from_everything_else(digits: Digits) -> None:
