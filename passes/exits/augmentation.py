@@ -128,10 +128,11 @@ def alter(
     return {name: _as_given(maps, x)}
 
 
-def mirrored(samples: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The mirror image of every sample; there is one input, of maps."""
+def mirrored(samples: dict[str, Tensor], which: Tensor) -> dict[str, Tensor]:
+    """Mirror images of the samples marked in `which` (bool, [N]); there is one input, of maps."""
     ((name, x),) = samples.items()
-    return {name: _as_given(_channels_first(x).flip(3), x)}
+    maps = _channels_first(x)
+    return {name: _as_given(torch.where(which[:, None, None, None], maps.flip(3), maps), x)}
 
 
 def _channels_last(x: Tensor) -> bool:

@@ -47,9 +47,9 @@ class Recipe:
     decay: float = 0.05
     temperature: float = 2.0
     label_weight: float = 0.5
-    views: int = 20
+    views: int = 10
     screening_samples: int = 8_000
-    samples: int = 900_000
+    samples: int = 800_000
     most_epochs: int = 150
     early_from: int = 5_000
 
@@ -82,6 +82,8 @@ class TrainingSet:
         self.backbone = backbone
         self.count = count_of(samples)
         self.labels = None if labels is None else torch.from_numpy(labels)
+        self._symmetric = labels is not None and MIRROR in alterations
+        alterations = tuple(a for a in alterations if not (self._symmetric and a == MIRROR))
         self.views = views if alterations else 1
         self._samples = samples
         self._rows = torch.arange(self.count)
@@ -118,6 +120,8 @@ class TrainingSet:
         for start in range(0, self.count - size + 1, size):
             index = order[start : start + size]
             batch = {name: x[index] for name, x in altered.items()}
+            if self._symmetric:
+                batch = mirrored(batch, torch.rand(len(index), generator=generator) < 0.5)
             labels = None if self.labels is None else self.labels[index]
             yield batch, teacher[index], labels
 
@@ -125,12 +129,13 @@ class TrainingSet:
         """Logits to learn from.
 
         Where the network takes a mirror image for the same thing, the mean over both is the better
-        answer. Without labels its own answer is what counts.
+        answer, and it holds for both. Without labels its own answer is what counts.
         """
         logits = self.backbone.logits(samples)
-        if self.labels is None or MIRROR not in self._alterations:
+        if not self._symmetric:
             return logits
-        return 0.5 * (logits + self.backbone.logits(mirrored(samples)))
+        every = torch.ones(len(logits), dtype=torch.bool)
+        return 0.5 * (logits + self.backbone.logits(mirrored(samples, every)))
 
     def _view(self, view: int) -> dict[str, Tensor]:
         if view == 0:
