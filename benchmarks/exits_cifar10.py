@@ -136,6 +136,12 @@ def section(trained: Trained, rows: list[dict[str, Any]], how: str) -> str:
     )
 
 
+def show(title: str, body: str, rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Write the section, and print it or its rows, one JSON array a line."""
+    write_section(RESULTS / "exits.md", title, body)
+    print(json.dumps(rows) if as_json else body, flush=True)
+
+
 def main() -> None:
     """Train, measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -161,7 +167,7 @@ def main() -> None:
             "looking at them.",
         ]
     )
-    bodies = {"ResNet-8 on CIFAR-10": section(trained, rows, frozen)}
+    show("ResNet-8 on CIFAR-10", section(trained, rows, frozen), rows, options.json)
     if options.finetune:
         tuned = tune(trained, Budget(1.0))
         rows = measure(tuned, options.splits)
@@ -170,13 +176,8 @@ def main() -> None:
             "together; all drops are against the network as it was given. The trained network "
             f"promised {'more and was taken' if tuned is not trained else 'no more: not taken'}."
         )
-        bodies["ResNet-8 on CIFAR-10, finetuned"] = section(tuned, rows, how)
-    for title, body in bodies.items():
-        write_section(RESULTS / "exits.md", title, body)
-        if not options.json:
-            print(body)
-    if options.json:
-        print(json.dumps(rows, indent=1))
+        body = section(tuned, rows, how)
+        show("ResNet-8 on CIFAR-10, finetuned", body, rows, options.json)
 
 
 if __name__ == "__main__":

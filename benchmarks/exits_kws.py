@@ -90,8 +90,9 @@ def main() -> None:
     body = "\n".join(
         [
             f"`python benchmarks/exits_kws.py`: {options.points:g} points at 90 %, backbone",
-            "frozen; the 500 samples are split three ways and",
-            f"{rows[0]['certification_samples']} certify. Mean over {options.seeds} seeds:",
+            "frozen; of the 500 samples",
+            f"{rows[0]['certification_samples']} certify, the others take turns in training and",
+            f"choosing. Mean over {options.seeds} seeds:",
             f"**{mean:.1f} %** of MACs saved, heads included.",
             "",
             table(head, lines),
