@@ -25,6 +25,9 @@ from offramp.passes.exits.heads import HeadGraph
 from offramp.passes.exits.result import Samples
 from offramp.passes.exits.trainable import HeadModule
 
+SHORTEST_CYCLE = 10
+"""Steps of a learning-rate cycle, at least: one of five would rise within no time."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -222,7 +225,7 @@ def _optimiser(
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=recipe.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=rates, total_steps=steps + 1, pct_start=0.2
+        optimiser, max_lr=rates, total_steps=max(steps + 1, SHORTEST_CYCLE), pct_start=0.2
     )
     return optimiser, schedule
 

@@ -108,6 +108,23 @@ def test_training_teaches_and_folding_keeps_the_answers(
     assert max(accuracies) > 0.8
 
 
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_a_few_steps_are_a_training(digits: Digits, model: AnalyticalModel, steps: int) -> None:
+    module = HeadModule(heads_of(digits, model)[0])
+    data = TrainingSet(
+        digits.backbone,
+        {"image": digits.images[:300]},
+        digits.labels[:300],
+        alterations=(),
+        views=1,
+        seed=0,
+        progress=lambda done: None,
+    )
+    recipe = Recipe(batch=10)
+    train([module], data, 10 * steps, recipe=recipe, seed=0, progress=lambda done: None)
+    assert np.isfinite(head_logits([module], digits.backbone, {"image": digits.images[:5]})).all()
+
+
 def test_training_is_reproducible(digits: Digits, model: AnalyticalModel) -> None:
     def once() -> np.ndarray:
         head = HeadModule(heads_of(digits, model)[1])
