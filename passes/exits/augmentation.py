@@ -74,10 +74,8 @@ def noise(level: float) -> Callable[[Tensor, torch.Generator], Tensor]:
     return apply
 
 
-MIRROR = Alteration("mirror", mirror)
-
 ALTERATIONS = (
-    MIRROR,
+    Alteration("mirror", mirror),
     Alteration("shift 1/8", shift(1 / 8, 1 / 8)),
     Alteration("shift 1/16", shift(1 / 16, 1 / 16)),
     Alteration("shift rows 1/8", shift(1 / 8, 0)),
@@ -122,30 +120,11 @@ def alter(
     if not alterations:
         return altered
     ((name, x),) = altered.items()
-    maps = _channels_first(x)
+    last = x.shape[-1] <= FEW_CHANNELS < x.shape[1]
+    maps = x.permute(0, 3, 1, 2) if last else x
     for alteration in alterations:
         maps = alteration.apply(maps, generator)
-    return {name: _as_given(maps, x)}
-
-
-def mirrored(samples: dict[str, Tensor], which: Tensor) -> dict[str, Tensor]:
-    """Mirror images of the samples marked in `which` (bool, [N]); there is one input, of maps."""
-    ((name, x),) = samples.items()
-    maps = _channels_first(x)
-    return {name: _as_given(torch.where(which[:, None, None, None], maps.flip(3), maps), x)}
-
-
-def _channels_last(x: Tensor) -> bool:
-    return x.shape[-1] <= FEW_CHANNELS < x.shape[1]
-
-
-def _channels_first(x: Tensor) -> Tensor:
-    return x.permute(0, 3, 1, 2) if _channels_last(x) else x
-
-
-def _as_given(maps: Tensor, given: Tensor) -> Tensor:
-    """Maps [N, C, H, W] with their axes in the order of `given`."""
-    return (maps.permute(0, 2, 3, 1) if _channels_last(given) else maps).contiguous()
+    return {name: maps.permute(0, 2, 3, 1).contiguous() if last else maps.contiguous()}
 
 
 def _is_map(samples: Samples) -> bool:

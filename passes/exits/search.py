@@ -81,7 +81,7 @@ class HeadSearch:
 
     def _early(self, head: HeadGraph, random: np.random.Generator) -> list[HeadGraph]:
         """Answers on the way through a copy; a fresh head is small enough to be gone through."""
-        if head.fresh or self.split.train.count < self.recipe.early_from:
+        if head.fresh or not self.recipe.early:
             return []
         opsets = self.program.opset_imports
         return early_heads(head, self.task.classes, opsets, model=self.model, rng=random)

@@ -165,20 +165,20 @@ def test_a_head_alone_brings_its_part_of_the_trunk(digits: Digits, module: HeadM
     np.testing.assert_array_equal(named, first.argmax(axis=1))
 
 
-@pytest.mark.parametrize(("early_from", "expected"), [(0, True), (10**6, False)])
-def test_few_training_samples_get_no_early_answers(
-    digits: Digits, model: AnalyticalModel, early_from: int, expected: bool
+@pytest.mark.parametrize("early", [True, False])
+def test_copies_answer_early_where_asked(
+    digits: Digits, model: AnalyticalModel, early: bool
 ) -> None:
     search = start_search(
         digits.program,
         ExitData({"image": digits.images}, digits.labels),
         model,
         seed=0,
-        recipe=Recipe(early_from=early_from),
+        recipe=Recipe(early=early),
         progress=lambda activity, done: None,
     )
     search.build()
-    assert any("/" in head.name for head in search.heads) is expected
+    assert any("/" in head.name for head in search.heads) is early
     assert search.sharing([0]) == (0,)
 
 

@@ -17,7 +17,7 @@ from offramp.passes.exits.result import Budget, ExitData
 from offramp.passes.exits.split import Part
 from offramp.passes.exits.training import Recipe
 
-QUICK = Recipe(screening_samples=1_000, samples=4_000, views=2, early_from=0)
+QUICK = Recipe(screening_samples=1_000, samples=4_000, views=2, early=True)
 
 
 def check(model: Path, data: ExitData, everyone: Part, cost: AnalyticalModel) -> None:

@@ -11,7 +11,6 @@ import torch
 from offramp.compiler.errors import UserError
 from offramp.passes.exits.augmentation import (
     ALTERATIONS,
-    MIRROR,
     Alteration,
     accepted,
     alter,
@@ -19,7 +18,6 @@ from offramp.passes.exits.augmentation import (
 )
 from offramp.passes.exits.result import ExitData
 from offramp.passes.exits.split import FEWEST_HELD_OUT, FOLDS, Part, split
-from offramp.passes.exits.training import TrainingSet
 
 from .conftest import Digits
 
@@ -130,25 +128,3 @@ def test_mirroring_swaps_left_and_right() -> None:
         tuple(range(8)),
         tuple(reversed(range(8))),
     }
-
-
-def test_mirror_images_share_the_mean_answer_where_mirroring_is_accepted(digits: Digits) -> None:
-    images = digits.images[:64]
-    data = TrainingSet(
-        digits.backbone,
-        {"image": images},
-        digits.labels[:64],
-        alterations=(MIRROR,),
-        views=3,
-        seed=0,
-        progress=lambda done: None,
-    )
-    ((batch, teacher, _),) = data.altered(0, 64, torch.Generator().manual_seed(0))
-    given = {image.tobytes() for image in images}
-    flipped = {np.ascontiguousarray(image[:, :, ::-1]).tobytes() for image in images}
-    seen = {image.tobytes() for image in batch["image"].numpy()}
-    assert seen <= given | flipped
-    assert seen - given
-    assert seen & given
-    both = [digits.backbone.logits({"image": x}) for x in (batch["image"], batch["image"].flip(3))]
-    torch.testing.assert_close(teacher, (both[0] + both[1]) / 2, rtol=1e-4, atol=1e-4)
