@@ -41,8 +41,8 @@ class Recipe:
     screening_samples, samples: how many altered samples a head sees when all are compared, and
         when the best are trained on.
     most_epochs: bound on passes over the training set, for small ones.
-    early: whether copies get answers part of the way through. Off: on ResNet-8 they saved no more
-        once the guard had its say, and took half as long again to train.
+    early: whether copies get answers part of the way through. Off: on ResNet-8 they have certified
+        no more so far, and they take longer to train.
     """
 
     batch: int = 128

@@ -72,7 +72,8 @@ def _members(modules: Sequence[HeadModule], stages: Sequence[Stage]) -> list[Mem
     """Copies of the heads that the stages use; those that share layers still do."""
     heads = [head for module in modules for head in module.heads]
     used = [heads[stage.head] for stage in stages]
-    copies = [_copy(module, [h for h in module.heads if h in used]) for module in modules]
+    kept = [(module, [head for head in module.heads if head in used]) for module in modules]
+    copies = [_copy(module, heads) for module, heads in kept if heads]
     places = {head: (copy, k) for copy in copies for k, head in enumerate(copy.heads)}
     return [Member(*places[head], stage.weight) for head, stage in zip(used, stages, strict=True)]
 
