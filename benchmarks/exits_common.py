@@ -80,7 +80,7 @@ def certified(
         return Outcome(0.0, 0.0, 0.0, 0.0)
     seen = certification.observe(plan.policy, selector.prices)
     walked = walk(selector.test, selector.budget, plan.path, seen, plan.variance)
-    position = selector.cheapest(plan, walked.passed)
+    position = selector.cheapest(plan, walked.passed, seen)
     if position is None:
         return Outcome(0.0, 0.0, 0.0, 0.0)
     return outcome(selector, plan.policy, plan.path[position], seen, fresh)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from offramp.compiler.errors import UnsupportedError, UserError
 from offramp.compiler.ir import Program
@@ -19,7 +18,7 @@ from offramp.passes.exits.policy import Observed
 from offramp.passes.exits.report import candidates_of, certificate_of, curve_of, exits_of
 from offramp.passes.exits.result import Budget, ExitData, ExitResult, Progress, Spent
 from offramp.passes.exits.search import HeadSearch
-from offramp.passes.exits.select import Plan
+from offramp.passes.exits.select import Plan, costs
 from offramp.passes.exits.split import split
 from offramp.passes.exits.task import NoExitsError, task_of
 from offramp.passes.exits.training import Recipe
@@ -119,9 +118,7 @@ def conclude(trained: Trained, budget: Budget, static: Spent) -> ExitResult:
     evidence = search.evidence(search.split.certification)
     seen = evidence.observe(plan.policy, trained.selector.prices)
     walked = walk(trained.selector.test, budget, plan.path, seen, plan.variance)
-    chosen = trained.selector.cheapest(plan, walked.passed)
-    if chosen is not None and _costs(seen, plan)[chosen] >= static.value:
-        chosen = None
+    chosen = trained.selector.cheapest(plan, walked.passed, seen)
     search.progress("certified", 1.0)
     curve = curve_of(plan, walked, seen, trained.selector.test, chosen)
     if chosen is None:
@@ -135,17 +132,12 @@ def conclude(trained: Trained, budget: Budget, static: Spent) -> ExitResult:
     return ExitResult(inserted, certificate, None, exits, candidates, curve, static)
 
 
-def _costs(seen: Observed, plan: Plan) -> npt.NDArray[np.float64]:
-    """Expected cost of every setting of a plan, in the model's unit."""
-    return np.array([spent.value for spent in seen.expected(seen.taken(plan.path))])
-
-
 def _shortfall(
     plan: Plan, walked: Walk, seen: Observed, trained: Trained, budget: Budget
 ) -> tuple[str, int | None]:
     """Why nothing was certified, and how many samples would do."""
     test, count = trained.selector.test, len(seen.full)
-    saves = _costs(seen, plan) < trained.selector.prices.whole.value
+    saves = costs(seen, plan.path) < trained.selector.prices.whole.value
     needed = test.samples_needed(walked.losses, budget.points / 100)[saves]
     start = (
         f"{count} certification samples do not certify {budget.points:g} points at "

@@ -78,6 +78,11 @@ class Evidence:
         )
 
 
+def costs(seen: Observed, path: Thresholds) -> npt.NDArray[np.float64]:
+    """Expected cost of every setting of a path, in the model's unit."""
+    return np.array([spent.value for spent in seen.expected(seen.taken(path))])
+
+
 @dataclass(frozen=True)
 class Plan:
     """A policy with the path of thresholds to test.
@@ -117,10 +122,9 @@ class Selector:
         taken = seen.taken(path)
         risk = self.test.losses(seen.full, seen.early(taken)).mean(axis=0)
         variance = guess_variance(self.test, seen, path)
-        costs = np.array([spent.value for spent in seen.expected(taken)])
         limit = self.budget.points / 100
         slack = SLACK * np.sqrt(variance / self.certification_size)
-        likely = np.where(risk + slack <= limit, costs, self.prices.whole.value)
+        likely = np.where(risk + slack <= limit, costs(seen, path), self.prices.whole.value)
         kept = self._guarded(policy, path)
         return Plan(policy, path[kept], variance[kept], float(likely.min()))
 
@@ -163,14 +167,17 @@ class Selector:
         """The same for another budget, with as many certification samples as it takes."""
         return replace(self, budget=budget, certification_size=10**9, guard=None)
 
-    def cheapest(self, plan: Plan, passed: int) -> int | None:
+    def cheapest(self, plan: Plan, passed: int, certification: Observed) -> int | None:
         """Of the first `passed` settings of a path the one that costs least on the selection
-        samples; None if none is cheaper than the full network."""
-        seen = self.selection.observe(plan.policy, self.prices)
-        costs = [spent.value for spent in seen.expected(seen.taken(plan.path[:passed]))]
-        if not costs or min(costs) >= self.prices.whole.value:
+        samples; None if it is no cheaper than the full network there or on those that certify."""
+        tested = plan.path[:passed]
+        if not len(tested):
             return None
-        return int(np.argmin(costs))
+        seen = self.selection.observe(plan.policy, self.prices)
+        expected = [costs(samples, tested) for samples in (seen, certification)]
+        chosen = int(np.argmin(expected[0]))
+        whole = self.prices.whole.value
+        return chosen if all(cost[chosen] < whole for cost in expected) else None
 
     def _cheapest(self, policies: Iterator[Policy]) -> Plan | None:
         plans = [self.plan(policy) for policy in policies]
