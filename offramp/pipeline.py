@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from offramp.compiler import targets
 from offramp.compiler.errors import UserError
 from offramp.compiler.ir import Program
@@ -27,9 +29,15 @@ def read_model(model: Any, example_inputs: tuple[Any, ...] | None = None) -> Pro
         example_inputs: positional inputs of a torch module, to export it with.
 
     Raises:
-        UserError: the model is damaged or of another kind.
+        UserError: the model is damaged or of another kind, or a weight is not a number.
         UnsupportedError: it uses something that offramp cannot compile.
     """
+    program = _program(model, example_inputs)
+    _check_weights(program)
+    return program
+
+
+def _program(model: Any, example_inputs: tuple[Any, ...] | None) -> Program:
     if isinstance(model, Program):
         return model
     if isinstance(model, str | Path | bytes) or type(model).__name__ == "ModelProto":
@@ -44,6 +52,21 @@ def read_model(model: Any, example_inputs: tuple[Any, ...] | None = None) -> Pro
         f"cannot compile a {type(model).__name__}: expected an ONNX file, a torch module or a "
         "Program"
     )
+
+
+def _check_weights(program: Program) -> None:
+    """Infinities pass, since masks use them, and so does a NaN that is a constant by itself."""
+    for block in program.blocks.values():
+        for name, value in block.graph.initializers.items():
+            tensor = value.const_value
+            if tensor is None or not tensor.dtype.is_floating_point() or tensor.size < 2:
+                continue
+            bad = int(np.count_nonzero(np.isnan(tensor.numpy())))
+            if bad:
+                raise UserError(
+                    f"{bad} of the {tensor.size} elements of weight {name!r} are NaN: no answer of "
+                    "this network would mean anything; export it again from a sound checkpoint"
+                )
 
 
 def simplify(program: Program, options: Options, observer: Observer) -> Program:

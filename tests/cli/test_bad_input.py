@@ -55,6 +55,17 @@ def test_a_missing_file(refused: Refused, tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "nothing.onnx").lower()
 
 
+def test_a_weight_that_is_not_a_number(refused: Refused, tmp_path: Path) -> None:
+    model = classifier()
+    weight = next(w for w in model.graph.initializer if len(w.dims) > 1)
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[3] = np.nan
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    message = refused(save(tmp_path / "spoilt.onnx", model), "--target", "x86-64")
+    assert re.search(rf"1 of the {values.size} elements of weight '{weight.name}' are NaN", message)
+    assert "checkpoint" in message
+
+
 def test_a_file_that_is_no_model(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("hello " * 100)
     assert "text.onnx" in refused(tmp_path / "text.onnx")
