@@ -28,7 +28,8 @@ class ExitData:
     """Samples to train, choose and certify exits with.
 
     calibration: from the population that the certificate shall speak for. Part of it chooses, the
-        rest certifies; where `train` is missing, a third part trains the heads.
+        rest certifies; where `train` is missing, a third part trains the heads, or those that
+        choose train them in turns.
     calibration_labels, train_labels: int, [N]. Without calibration labels the answer of the full
         network is the truth, and the budget is on agreement with it.
     """
