@@ -74,8 +74,10 @@ def noise(level: float) -> Callable[[Tensor, torch.Generator], Tensor]:
     return apply
 
 
+MIRROR = Alteration("mirror", mirror)
+
 ALTERATIONS = (
-    Alteration("mirror", mirror),
+    MIRROR,
     Alteration("shift 1/8", shift(1 / 8, 1 / 8)),
     Alteration("shift 1/16", shift(1 / 16, 1 / 16)),
     Alteration("shift rows 1/8", shift(1 / 8, 0)),
@@ -99,8 +101,8 @@ def accepted(
     """
     if not _is_map(samples):
         return ()
-    probes, truth = take(samples, slice(PROBES)), torch.from_numpy(labels[:PROBES])
-    before = _accuracy(backbone, tensors(probes), truth)
+    probes, truth = tensors(take(samples, slice(PROBES))), labels[:PROBES]
+    before = _accuracy(backbone, probes, truth)
     found: list[Alteration] = []
     for alteration in ALTERATIONS:
         kind = alteration.name.split()[0]
@@ -113,18 +115,29 @@ def accepted(
 
 
 def alter(
-    samples: Samples, alterations: tuple[Alteration, ...], generator: torch.Generator
+    samples: dict[str, Tensor], alterations: tuple[Alteration, ...], generator: torch.Generator
 ) -> dict[str, Tensor]:
     """One altered copy of every sample; without alterations, the samples themselves."""
-    altered = tensors(samples)
-    if not alterations:
-        return altered
-    ((name, x),) = altered.items()
-    last = x.shape[-1] <= FEW_CHANNELS < x.shape[1]
-    maps = x.permute(0, 3, 1, 2) if last else x
-    for alteration in alterations:
-        maps = alteration.apply(maps, generator)
-    return {name: maps.permute(0, 2, 3, 1).contiguous() if last else maps.contiguous()}
+
+    def change(maps: Tensor) -> Tensor:
+        for alteration in alterations:
+            maps = alteration.apply(maps, generator)
+        return maps
+
+    return _on_maps(samples, change) if alterations else samples
+
+
+def mirrored(samples: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Every sample with left and right swapped."""
+    return _on_maps(samples, lambda maps: maps.flip(3))
+
+
+def _on_maps(samples: dict[str, Tensor], change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """The only input, changed in the layout [N, C, H, W]."""
+    ((name, x),) = samples.items()
+    if not x.shape[-1] <= FEW_CHANNELS < x.shape[1]:
+        return {name: change(x).contiguous()}
+    return {name: change(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()}
 
 
 def _is_map(samples: Samples) -> bool:
@@ -133,5 +146,8 @@ def _is_map(samples: Samples) -> bool:
     return len(arrays) == 1 and arrays[0].ndim == 4 and arrays[0].dtype == np.float32
 
 
-def _accuracy(backbone: Backbone, samples: dict[str, Tensor], truth: Tensor) -> float:
-    return float((backbone.logits(samples).argmax(1) == truth).float().mean())
+def _accuracy(
+    backbone: Backbone, samples: dict[str, Tensor], truth: npt.NDArray[np.int64]
+) -> float:
+    answers = backbone.logits({name: x.numpy() for name, x in samples.items()})
+    return float((answers.argmax(axis=1) == truth).mean())

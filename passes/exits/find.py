@@ -50,7 +50,7 @@ def find_exits(
         finetune: train the network and the chosen heads together before certifying; the budget
             stays relative to the network given.
         seed: of the split, initial weights, order of training and alterations.
-        recipe: how heads are trained; default: `Recipe()`.
+        recipe: how heads are trained; default: `Recipe.suited_to` them.
         progress: called now and then.
 
     Raises:
@@ -92,14 +92,15 @@ def start_search(
     """
     task = task_of(program)
     backbone = Backbone(program, task)
+    parts = split(data, task, seed, folds=folds)
     return HeadSearch(
         program=program,
         task=task,
         backbone=backbone,
         reference=backbone,
-        split=split(data, task, seed, folds=folds),
+        split=parts,
         model=model,
-        recipe=recipe or Recipe(),
+        recipe=recipe or Recipe.suited_to(parts.train.count),
         seed=seed,
         progress=progress,
     )

@@ -140,7 +140,8 @@ class _Joint(nn.Module):
         points = {module.point.name: module.point.value for module in self.modules_met}
         self._points = list(points)
         self._logits = str(task.logits.name)
-        self.beginning = GraphModule(beginning(program, list(points.values())), shared=shared)
+        start = beginning(program, list(points.values()))
+        self.beginning = GraphModule(start.entry.graph, shared=shared)
         self.network = GraphModule(task.graph, shared=shared)
 
     def loss(self, samples: dict[str, Tensor], teacher: Tensor, labels: Tensor | None) -> Tensor:

@@ -106,7 +106,7 @@ class HeadSearch:
         part = self.split.train
         truth = part.labels
         if truth is None:
-            truth = self.backbone.all_logits(part.samples).argmax(axis=1)
+            truth = self.backbone.logits(part.samples).argmax(axis=1)
         alterations = accepted(self.backbone, part.samples, truth, self.seed)
         names = ", ".join(a.name for a in alterations) or "none"
         return TrainingSet(
@@ -123,10 +123,10 @@ class HeadSearch:
 
     def evidence(self, part: Part) -> Evidence:
         """Answers of all heads on some samples."""
-        full = self.backbone.all_logits(part.samples)
+        full = self.backbone.logits(part.samples)
         given = full
         if self.reference is not self.backbone:
-            given = self.reference.all_logits(part.samples)
+            given = self.reference.logits(part.samples)
         reference = given.argmax(axis=1)
         heads = head_logits(self.modules, self.backbone, part.samples)
         truth = reference if part.labels is None else part.labels

@@ -1,14 +1,16 @@
 """Choose the policy whose certified cost promises to be lowest, on selection samples.
 
 Certification will need slack: a setting with variance v passes on n samples if its risk lies about
-z * sqrt(v / n) below the budget. So the promise of a policy is the cost of the boldest setting on
-its path that keeps this slack on the selection samples.
+z * sqrt(v / n) below the budget, and that risk is itself known from m selection samples only. So
+the promise of a policy is the cost of the boldest setting on its path whose risk on the selection
+samples lies z * sqrt(v / n + v / m) below the budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +23,7 @@ from offramp.passes.exits.risk import RiskTest
 from offramp.passes.exits.thresholds import Thresholds, threshold_path
 
 SLACK = 1.5
-"""Standard errors of the certification below the budget at which a setting is likely to pass."""
-
-GUARDED = 2.0
-"""Standard errors by which the guard has to keep the budget."""
+"""Standard errors below the budget at which a setting is likely to pass."""
 
 WEIGHTS = (0.25, 0.5)
 """Weights of an earlier answer that are tried, besides none. Heavier ones save a little more where
@@ -102,8 +101,9 @@ class Selector:
 
     selection: what they are compared on. training: what criteria are fitted on.
     certification_size: number of samples that will certify.
-    guard: paths end where the risk on these samples does not keep the budget by `GUARDED` standard
-        errors; None: nowhere.
+    slack: in standard errors.
+    guard: paths end where the risk on these samples does not keep the budget at the confidence of
+        the test, by the normal approximation; None: nowhere.
     """
 
     selection: Evidence
@@ -114,6 +114,7 @@ class Selector:
     certification_size: int
     guard: Evidence | None
     seed: int
+    slack: float = SLACK
 
     def plan(self, policy: Policy) -> Plan:
         """The path of a policy, as far as it keeps the budget on the guard."""
@@ -123,7 +124,8 @@ class Selector:
         risk = self.test.losses(seen.full, seen.early(taken)).mean(axis=0)
         variance = guess_variance(self.test, seen, path)
         limit = self.budget.points / 100
-        slack = SLACK * np.sqrt(variance / self.certification_size)
+        counts = np.array([self.certification_size, len(self.selection.truth)])
+        slack = self.slack * np.sqrt(variance * (1.0 / counts).sum())
         likely = np.where(risk + slack <= limit, costs(seen, path), self.prices.whole.value)
         kept = self._guarded(policy, path)
         return Plan(policy, path[kept], variance[kept], float(likely.min()))
@@ -134,7 +136,8 @@ class Selector:
         if self.guard is not None:
             seen = self.guard.observe(policy, self.prices)
             losses = self.test.losses(seen.full, seen.early(seen.taken(path)))
-            margin = GUARDED * losses.std(axis=0) / np.sqrt(len(losses))
+            quantile = max(0.0, NormalDist().inv_cdf(self.test.confidence))
+            margin = quantile * losses.std(axis=0) / np.sqrt(len(losses))
             risk = np.maximum.accumulate(losses.mean(axis=0) + margin)
             kept[1:] = (risk <= self.budget.points / 100)[1:]
         return kept
@@ -164,8 +167,8 @@ class Selector:
         return best
 
     def without_slack(self, budget: Budget) -> Selector:
-        """The same for another budget, with as many certification samples as it takes."""
-        return replace(self, budget=budget, certification_size=10**9, guard=None)
+        """The same for another budget, whatever certification asks for."""
+        return replace(self, budget=budget, slack=0.0, guard=None)
 
     def cheapest(self, plan: Plan, passed: int, certification: Observed) -> int | None:
         """Of the first `passed` settings of a path the one that costs least on the selection

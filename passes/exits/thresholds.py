@@ -18,8 +18,10 @@ from offramp.passes.exits.policy import Observed
 PRICES = np.geomspace(300.0, 0.3, 24)
 """Prices of a lost answer, relative to the cost of the full network."""
 
-STEP = 0.01
-"""Neighbouring settings differ by no more than this fraction of the samples at any exit."""
+STEP = 0.6
+"""Neighbouring settings differ by no more than this times the square root of the number of samples
+at any exit. So few samples tell nothing about settings in between, and every further setting is
+one more at which certification may stop by chance."""
 
 Thresholds = npt.NDArray[np.float64]
 
@@ -64,7 +66,7 @@ def _between(anchors: npt.NDArray[np.int64], samples: int) -> npt.NDArray[np.int
     """Anchors with settings in between, starting where nobody leaves."""
     anchors = np.concatenate([np.zeros((1, anchors.shape[1]), np.int64), anchors])
     far = np.abs(np.diff(anchors, axis=0)).max(axis=1)
-    steps = np.ceil(far / max(1.0, STEP * samples)).astype(np.int64)
+    steps = np.ceil(far / (STEP * np.sqrt(samples))).astype(np.int64)
     where = [i + np.arange(count) / count for i, count in enumerate(steps) if count]
     places = np.concatenate([*where, [float(len(steps))]])
     columns = [np.interp(places, np.arange(len(anchors)), column) for column in anchors.T]

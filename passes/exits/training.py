@@ -2,7 +2,8 @@
 
 Altered training samples go through the frozen network, so features and targets belong together
 (a consistent teacher, Beyer et al. 2022). A few views of the training set are drawn beforehand and
-the network's answers to them kept, since they cost more than the heads.
+the network's answers to them kept, since they cost more than the heads. Where mirror images are
+among them, the teacher is the mean over both orientations: a better answer than either.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from offramp.passes.exits.augmentation import Alteration, alter
-from offramp.passes.exits.backbone import CHUNK, Backbone, chunks, count_of, tensors
+from offramp.passes.exits.augmentation import MIRROR, Alteration, alter, mirrored
+from offramp.passes.exits.backbone import Backbone, chunks, count_of, tensors
 from offramp.passes.exits.candidates import Point
 from offramp.passes.exits.heads import HeadGraph
 from offramp.passes.exits.result import Samples
@@ -28,33 +29,56 @@ from offramp.passes.exits.trainable import HeadModule
 SHORTEST_CYCLE = 10
 """Steps of a learning-rate cycle, at least: one of five would rise within no time."""
 
+COPY_PACE = 0.75
+"""Learning rate of copies relative to that of side networks: they know most already."""
+
+MANY = 5_000
+"""Training samples from which on the default recipe is suitable."""
+
+FEWEST_STEPS = 60
+"""Short trainings take smaller batches rather than fewer steps."""
+
+SMALLEST_BATCH = 32
+"""Below, the statistics of a batch are too rough to normalise by."""
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How heads are trained.
+    """How heads are trained; the defaults suit thousands of training samples.
 
-    batch: samples in a step.
-    rate: peak learning rate of side networks; others follow from it. decay: of AdamW.
+    batch: samples in a step, at most.
+    rate, dense_rate: peak learning rates of side networks and of dense heads, which read
+        standardised features and need few, large steps; copies take `COPY_PACE` times `rate`. For
+        a full batch; for a smaller one, smaller in proportion (Goyal et al. 2017).
+    decay: of AdamW.
     temperature: of the distillation. label_weight: of the cross-entropy with labels, in [0, 1]; the
         rest is distillation.
-    views: altered copies of the training set.
+    views: altered copies of the training set, mirror images counted.
     screening_samples, samples: how many altered samples a head sees when all are compared, and
         when the best are trained on.
     most_epochs: bound on passes over the training set, for small ones.
-    early: whether copies get answers part of the way through. Off: on ResNet-8 they have certified
-        no more so far, and they take longer to train.
+    early: whether copies get answers part of the way through.
     """
 
-    batch: int = 128
-    rate: float = 4e-3
+    batch: int = 256
+    rate: float = 0.024
+    dense_rate: float = 0.04
     decay: float = 0.05
-    temperature: float = 2.0
+    temperature: float = 4.0
     label_weight: float = 0.5
     views: int = 20
     screening_samples: int = 8_000
     samples: int = 900_000
     most_epochs: int = 150
-    early: bool = False
+    early: bool = True
+
+    @classmethod
+    def suited_to(cls, count: int) -> Recipe:
+        """For so many training samples. A few hundred make a copy forget what it knew if steps are
+        large or early answers share its layers."""
+        if count >= MANY:
+            return cls()
+        return cls(batch=128, rate=4e-3, dense_rate=0.02, temperature=2.0, early=False)
 
     def epochs(self, samples: float, count: int) -> int:
         """Passes over `count` training samples that show about `samples`."""
@@ -67,7 +91,7 @@ class TrainingSet:
     Args:
         backbone: the frozen network.
         samples: unaltered. labels: int64 [N], or None to distil only.
-        alterations: applied to every view but the first. views: how many. seed: draws them.
+        alterations: applied to every view but the first. views: see `Recipe`. seed: draws them.
         progress: called with the fraction done.
     """
 
@@ -85,15 +109,18 @@ class TrainingSet:
         self.backbone = backbone
         self.count = count_of(samples)
         self.labels = None if labels is None else torch.from_numpy(labels)
-        self.views = views if alterations else 1
+        # Without labels the network's own answer is the truth, in the orientation that was asked.
+        self._both_ways = MIRROR in alterations and labels is not None
+        self._alterations = tuple(a for a in alterations if not (self._both_ways and a == MIRROR))
+        self.views = 1
+        if self._alterations:
+            self.views = max(1, views // 2) if self._both_ways else views
         self._samples = samples
         self._rows = torch.arange(self.count)
-        self._alterations = alterations
         self._seed = seed
         self._teacher: list[Tensor] = []
         for view in range(self.views):
-            altered = self._view(view)
-            self._teacher.append(_in_chunks(backbone.logits, altered, self.count))
+            self._teacher.append(self._answers(self._view(view)))
             progress((view + 1) / self.views)
 
     def rows(self, index: npt.NDArray[np.int64]) -> TrainingSet:
@@ -121,14 +148,22 @@ class TrainingSet:
         for start in range(0, self.count - size + 1, size):
             index = order[start : start + size]
             batch = {name: x[index] for name, x in altered.items()}
+            if self._both_ways:
+                batch = alter(batch, (MIRROR,), generator)
             labels = None if self.labels is None else self.labels[index]
             yield batch, teacher[index], labels
 
+    def _answers(self, altered: dict[str, Tensor]) -> Tensor:
+        ways = [altered, mirrored(altered)] if self._both_ways else [altered]
+        answers = [self.backbone.logits({n: x.numpy() for n, x in way.items()}) for way in ways]
+        return torch.from_numpy(np.mean(answers, axis=0, dtype=np.float32))
+
     def _view(self, view: int) -> dict[str, Tensor]:
+        samples = tensors(self._samples)
         if view == 0:
-            return tensors(self._samples)
+            return samples
         generator = torch.Generator().manual_seed(self._seed * 1009 + view)
-        return alter(self._samples, self._alterations, generator)
+        return alter(samples, self._alterations, generator)
 
 
 def train(
@@ -150,14 +185,15 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     points = list(dict.fromkeys(module.point for module in modules))
     epochs = recipe.epochs(samples, data.count)
-    in_view = max(1, data.count // min(recipe.batch, data.count))
-    steps = epochs * min(in_view, max(1, round(samples / recipe.batch)))
+    short = max(SMALLEST_BATCH, round(samples / FEWEST_STEPS))
+    batch = min(recipe.batch, data.count, short)
+    steps = epochs * min(data.count // batch, max(1, round(samples / batch)))
     parts = [(head, module.own_parameters(head)) for module in modules for head in module.heads]
-    optimiser, schedule = _optimiser(parts, steps, recipe)
+    optimiser, schedule = _optimiser(parts, steps, batch, recipe)
     for module in modules:
         module.train()
     for epoch in range(epochs):
-        batches = data.batches(epoch, points, recipe.batch, generator)
+        batches = data.batches(epoch, points, batch, generator)
         for features, teacher, labels in islice(batches, steps // epochs):
             by_point = dict(zip(points, features, strict=True))
             answers = [answer for m in modules for answer in m(by_point[m.point])]
@@ -201,9 +237,9 @@ def head_logits(
 
 
 def _optimiser(
-    parts: Sequence[tuple[HeadGraph, list[nn.Parameter]]], steps: int, recipe: Recipe
+    parts: Sequence[tuple[HeadGraph, list[nn.Parameter]]], steps: int, batch: int, recipe: Recipe
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    rates = [recipe.rate * _pace(head) for head, _ in parts]
+    rates = [_rate(head, recipe) * batch / recipe.batch for head, _ in parts]
     groups = [
         {"params": weights, "lr": rate} for (_, weights), rate in zip(parts, rates, strict=True)
     ]
@@ -214,20 +250,8 @@ def _optimiser(
     return optimiser, schedule
 
 
-def _pace(head: HeadGraph) -> float:
-    """Learning rate relative to that of side networks.
-
-    Copies know most already; dense heads read standardised features and need few, large steps.
-    """
+def _rate(head: HeadGraph, recipe: Recipe) -> float:
     if not head.fresh:
-        return 0.75
-    return 1.0 if any(node.op_type == "Conv" for node in head.nodes) else 5.0
-
-
-def _in_chunks(
-    run: Callable[[dict[str, Tensor]], Tensor], samples: dict[str, Tensor], count: int
-) -> Tensor:
-    parts = [
-        run({name: x[i : i + CHUNK] for name, x in samples.items()}) for i in range(0, count, CHUNK)
-    ]
-    return torch.cat(parts)
+        return COPY_PACE * recipe.rate
+    is_dense = not any(node.op_type == "Conv" for node in head.nodes)
+    return recipe.dense_rate if is_dense else recipe.rate

@@ -122,7 +122,7 @@ def test_samples_leave_where_the_scores_say(
     truth = digits.labels[600 : 600 + SAMPLES]
     stages = tuple(Stage(i, MaxSoftmax(), 0.25 * (i > 0)) for i in range(len(module.heads)))
     policy = Policy(stages, 0.25)
-    full = digits.backbone.all_logits(samples)
+    full = digits.backbone.logits(samples)
     seen = observe(
         policy,
         head_logits([module], digits.backbone, samples),
@@ -165,16 +165,16 @@ def test_a_head_alone_brings_its_part_of_the_trunk(digits: Digits, module: HeadM
     np.testing.assert_array_equal(named, first.argmax(axis=1))
 
 
-@pytest.mark.parametrize("early", [True, False])
-def test_copies_answer_early_where_asked(
-    digits: Digits, model: AnalyticalModel, early: bool
+@pytest.mark.parametrize(("count", "early"), [(5_000, True), (300, False)])
+def test_copies_answer_early_where_enough_samples_train(
+    digits: Digits, model: AnalyticalModel, count: int, early: bool
 ) -> None:
     search = start_search(
         digits.program,
         ExitData({"image": digits.images}, digits.labels),
         model,
         seed=0,
-        recipe=Recipe(early=early),
+        recipe=Recipe.suited_to(count),
         progress=lambda activity, done: None,
     )
     search.build()

@@ -47,7 +47,7 @@ class Inserted:
         self.trained = [head for module in self.modules for head in module.trained()]
         self.samples = {"image": digits.images[:SAMPLES]}
         self.logits = head_logits(self.modules, digits.backbone, self.samples)
-        self.full = digits.backbone.all_logits(self.samples)
+        self.full = digits.backbone.logits(self.samples)
 
     def check(
         self,

@@ -16,6 +16,7 @@ from offramp.passes.exits.augmentation import (
     alter,
     mirror,
 )
+from offramp.passes.exits.backbone import tensors
 from offramp.passes.exits.result import ExitData
 from offramp.passes.exits.split import FEWEST_HELD_OUT, FOLDS, Part, split
 
@@ -112,13 +113,13 @@ def test_the_network_judges_alterations(digits: Digits) -> None:
 def test_alterations_keep_shapes_and_repeat_themselves(
     digits: Digits, alteration: Alteration
 ) -> None:
-    samples = {"image": digits.images[:20]}
+    samples = tensors({"image": digits.images[:20]})
     one, two = (
         alter(samples, (alteration,), torch.Generator().manual_seed(3))["image"] for _ in range(2)
     )
     assert one.shape == (20, 1, 8, 8)
     assert torch.equal(one, two)
-    assert not torch.equal(one, torch.from_numpy(samples["image"]))
+    assert not torch.equal(one, samples["image"])
 
 
 def test_mirroring_swaps_left_and_right() -> None:

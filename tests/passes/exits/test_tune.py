@@ -56,7 +56,7 @@ def test_a_tuned_network_promises_more_and_is_judged_by_the_given_one(
     assert tuned.search.program is not digits.program
     part = tuned.search.split.selection
     evidence = tuned.search.evidence(part)
-    given = digits.backbone.all_logits(part.samples)
+    given = digits.backbone.logits(part.samples)
     np.testing.assert_array_equal(evidence.reference, given.argmax(axis=1))
     assert not np.array_equal(evidence.full, given)
 
