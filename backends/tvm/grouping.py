@@ -15,6 +15,10 @@ import onnx_ir as ir
 
 from offramp.backends.tvm import anchors
 from offramp.backends.tvm.epilogue import BINARY, Operand, Step
+from offramp.backends.tvm.integer import linear, matching
+from offramp.backends.tvm.integer.linear import Linear
+from offramp.backends.tvm.integer.matching import IntegerKernel
+from offramp.backends.tvm.integer.selection import specify
 from offramp.passes.layout import rules
 
 _HIGHEST = float(np.finfo(np.float32).max)
@@ -51,21 +55,45 @@ class Tail:
     nodes: tuple[ir.Node, ...]
 
 
-Group = Kernel | anchors.RowSoftmax | View | Tail
+@dataclass(frozen=True)
+class Conversion:
+    """A node between real numbers and integers, alone."""
+
+    node: ir.Node
+    spec: Linear
+
+
+Group = Kernel | IntegerKernel | Conversion | anchors.RowSoftmax | View | Tail
 
 _VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 
 
-def group(graph: ir.Graph) -> list[Group]:
-    """The kernels, views and tails of a graph, in execution order."""
-    owners = _kernels(graph)
+def group(graph: ir.Graph, *, integers: bool = False) -> list[Group]:
+    """The kernels, views and tails of a graph, in execution order.
+
+    integers: whether quantised operators are computed in integers where a template fits;
+    otherwise they are computed as ONNX says, on real numbers.
+    """
+    matching.fold_constants(graph)
+    owned = _integer_kernels(graph) if integers else {}
+    owners = _kernels(graph, set(owned))
+    unneeded = matching.drop_dequantised(list(graph), set(owned))
     schedule = _Schedule()
     for node in graph:
         kernel = owners.get(node)
+        integer = owned.get(node)
         softmax = anchors.match_softmax(node)
-        if kernel is not None:
+        conversion = linear.match(node)
+        if node in unneeded:
+            continue
+        if integer is not None:
+            if node is integer.nodes[-1]:
+                schedule.kernel(integer, integer.sources)
+        elif kernel is not None:
             if node is kernel.nodes[-1]:
                 schedule.kernel(kernel, kernel.inputs)
+        elif conversion is not None and node.inputs[0] is not None:
+            schedule.kernel(Conversion(node, conversion), [node.inputs[0]])
         elif softmax is not None:
             schedule.kernel(softmax, [softmax.source])
         elif is_view(node):
@@ -87,13 +115,23 @@ def is_view(node: ir.Node) -> bool:
     return node.op_type in _VIEWS
 
 
-def _kernels(graph: ir.Graph) -> dict[ir.Node, Kernel]:
-    """The kernel of every node that belongs to one."""
+def _integer_kernels(graph: ir.Graph) -> dict[ir.Node, IntegerKernel]:
+    """The integer kernel of every node that belongs to one."""
+    owners: dict[ir.Node, IntegerKernel] = {}
+    for node in graph:
+        kernel = matching.match(node) if node.op_type == "QuantizeLinear" else None
+        if kernel is not None and specify(kernel) is not None:
+            owners |= dict.fromkeys(kernel.nodes, kernel)
+    return owners
+
+
+def _kernels(graph: ir.Graph, taken: set[ir.Node]) -> dict[ir.Node, Kernel]:
+    """The kernel of every node that belongs to one; `taken` nodes belong to others."""
     order = {node: position for position, node in enumerate(graph)}
     owners: dict[ir.Node, Kernel] = {}
     for node in reversed(list(graph)):
-        anchor = None if node in owners else anchors.match(node)
-        if anchor is None or any(n in owners for n in anchor.nodes):
+        anchor = None if node in owners or node in taken else anchors.match(node)
+        if anchor is None or any(n in owners or n in taken for n in anchor.nodes):
             continue
         kernel = Kernel(anchor, anchor.result, list(anchor.nodes))
         while _absorb(kernel, owners):
@@ -200,7 +238,11 @@ class _Schedule:
         self.groups: list[Group] = []
         self._open: list[ir.Node] = []
 
-    def kernel(self, kernel: Kernel | anchors.RowSoftmax, inputs: list[ir.Value]) -> None:
+    def kernel(
+        self,
+        kernel: Kernel | IntegerKernel | Conversion | anchors.RowSoftmax,
+        inputs: list[ir.Value],
+    ) -> None:
         """Run a kernel, after the open tail if it reads from it."""
         if self._reads_open(inputs):
             self.flush()

@@ -9,12 +9,20 @@ import onnx_ir as ir
 from offramp.backends.tvm.anchors import RowSoftmax
 from offramp.backends.tvm.bare import bare
 from offramp.backends.tvm.buffers import BufferTable
-from offramp.backends.tvm.grouping import Kernel, Tail, View, group
+from offramp.backends.tvm.grouping import Conversion, Kernel, Tail, View, group
+from offramp.backends.tvm.integer.matching import IntegerKernel
 from offramp.backends.tvm.library import KernelLibrary
 from offramp.backends.tvm.segment import segment_graph
-from offramp.backends.tvm.selection import Selection, select, select_softmax
+from offramp.backends.tvm.selection import (
+    Selection,
+    select,
+    select_conversion,
+    select_integer,
+    select_softmax,
+)
 from offramp.backends.tvm.symbols import SymbolTable
 from offramp.backends.tvm.tail import TailCall, lower_tail
+from offramp.compiler.errors import InternalError
 from offramp.compiler.ir import Block, Program
 from offramp.compiler.plan import BlockPlan, KernelCall, Plan, Storage
 from offramp.compiler.targets import Target
@@ -64,13 +72,18 @@ class _Lowering:
     def _block(self, block: Block) -> BlockPlan:
         self._parameters(block)
         calls: list[KernelCall] = []
-        for part in group(block.graph):
+        for part in group(block.graph, integers=self.target.microkernels):
             match part:
                 case View(source, result):
                     self.table.view(block.name, result, self.table.name(source))
                 case Kernel(result=result, nodes=nodes):
                     selection = select(part, self.target)
                     calls.append(self._kernel(block, selection, result, nodes))
+                case IntegerKernel(result=result, nodes=nodes):
+                    calls.append(self._kernel(block, select_integer(part), result, nodes))
+                case Conversion(node=node, spec=spec):
+                    selection = select_conversion(_first(node), spec)
+                    calls.append(self._kernel(block, selection, node.outputs[0], [node]))
                 case RowSoftmax(node=node, result=result):
                     selection = select_softmax(part, self.target)
                     calls.append(self._kernel(block, selection, result, [node]))
@@ -114,6 +127,7 @@ class _Lowering:
                 if self._is_read_once(inputs, position)
             ),
             nodes=tuple(_node_name(n) for n in nodes if n.op_type != "Transpose"),
+            workspace=selection.workspace,
             macs=selection.spec.macs,
         )
 
@@ -162,6 +176,14 @@ class _Lowering:
             workspace=function.workspace,
             nodes=call.nodes,
         )
+
+
+def _first(node: ir.Node) -> ir.Value:
+    """The first input, which the operators handled here require."""
+    value = node.inputs[0]
+    if value is None:
+        raise InternalError(f"node {node.name!r} ({node.op_type}) has no first input")
+    return value
 
 
 def _node_name(node: ir.Node) -> str:

@@ -12,6 +12,11 @@ import onnx_ir as ir
 from offramp.backends.tvm.anchors import Anchor, RowSoftmax, Weights
 from offramp.backends.tvm.epilogue import Epilogue, Operand, Step
 from offramp.backends.tvm.grouping import Kernel
+from offramp.backends.tvm.integer import selection as integer
+from offramp.backends.tvm.integer.linear import Linear
+from offramp.backends.tvm.integer.matching import IntegerKernel
+from offramp.backends.tvm.integer.selection import IntegerSpec
+from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.activation import Activation
 from offramp.backends.tvm.schedules import matrix_tile, row_tile, vector_lanes
 from offramp.backends.tvm.templates import channelwise, conv, softmax, tiled_conv, tiled_depthwise
@@ -20,11 +25,13 @@ from offramp.backends.tvm.templates.conv import Conv
 from offramp.backends.tvm.templates.softmax import Softmax
 from offramp.backends.tvm.templates.tiled_conv import TiledConv
 from offramp.backends.tvm.templates.tiled_depthwise import TiledDepthwise
+from offramp.compiler.errors import InternalError
 from offramp.compiler.targets import Target
 
 Windowed = Conv | TiledConv | Channelwise | TiledDepthwise
-Spec = Windowed | Softmax
+Spec = Windowed | Softmax | IntegerSpec
 Tiled = TiledConv | TiledDepthwise
+Untiled = Conv | Channelwise | Softmax | Linear
 _ACTIVATIONS = {Step("Relu"): Activation.RELU, Step("Clip", (0.0, 6.0)): Activation.RELU6}
 Argument = ir.Value | npt.NDArray[np.generic]
 
@@ -35,7 +42,8 @@ class Selection:
 
     spec: the template and its parameters. extended: the same for the target's extension, which
     reads the same packed weights. arguments: in order, without the output, which comes last.
-    residuals: positions of the arguments that the output may overwrite.
+    residuals: positions of the arguments that the output may overwrite. dtypes: of the arguments
+    and the output; empty if all are float32. workspace: bytes of scratch.
     """
 
     kind: str
@@ -43,6 +51,13 @@ class Selection:
     extended: Spec | None
     arguments: tuple[Argument, ...]
     residuals: tuple[int, ...]
+    dtypes: tuple[str, ...] = ()
+    workspace: int = 0
+
+    @property
+    def microkernels(self) -> tuple[Microkernel, ...]:
+        """C functions that the kernel calls."""
+        return () if isinstance(self.spec, Untiled) else self.spec.microkernels()
 
 
 def build(spec: Spec) -> Any:
@@ -58,6 +73,38 @@ def build(spec: Spec) -> Any:
             return tiled_depthwise.build(spec)
         case Softmax():
             return softmax.build(spec)
+        case _:
+            return integer.build(spec)
+
+
+def select_integer(kernel: IntegerKernel) -> Selection:
+    """The template instance of an operator on integers; a sum may overwrite what it reads."""
+    specified = integer.specify(kernel)
+    if specified is None:
+        raise InternalError("an integer kernel without a template was scheduled")
+    spec, arguments = specified
+    is_sum = kernel.anchor is None
+    return Selection(
+        kind="add" if kernel.anchor is None else _kind(kernel.anchor),
+        spec=spec,
+        extended=None,
+        arguments=arguments,
+        residuals=(0, 1) if is_sum else (),
+        dtypes=(*map(_dtype, arguments), _dtype(kernel.result)),
+        workspace=spec.workspace,
+    )
+
+
+def select_conversion(source: ir.Value, spec: Linear) -> Selection:
+    """The template instance of a quantisation or dequantisation."""
+    types = ("float32", spec.integer) if spec.quantises else (spec.integer, "float32")
+    return Selection("convert", spec, None, (source,), (), types)
+
+
+def _dtype(argument: Argument) -> str:
+    if isinstance(argument, ir.Value):
+        return "float32" if argument.dtype is None else argument.dtype.numpy().name
+    return argument.dtype.name
 
 
 def select(kernel: Kernel, target: Target) -> Selection:

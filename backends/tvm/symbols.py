@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from offramp.backends.tvm.bare import Bare
-from offramp.backends.tvm.selection import Selection, Tiled, build
+from offramp.backends.tvm.selection import Selection, build
 
 
 class SymbolTable:
@@ -23,8 +23,9 @@ class SymbolTable:
             function = Bare(
                 function=build(spec),
                 extended=None if extended is None else build(extended),
-                microkernels=spec.microkernels() if isinstance(spec, Tiled) else (),
-                dtypes=("float32",) * (len(selection.arguments) + 1),
+                microkernels=selection.microkernels,
+                dtypes=selection.dtypes or ("float32",) * (len(selection.arguments) + 1),
+                workspace=selection.workspace,
             )
             self._symbols[spec] = self._add(selection.kind, function)
         return self._symbols[spec]

@@ -1,0 +1,1 @@
+"""Operators between DequantizeLinear and QuantizeLinear, computed in integers."""

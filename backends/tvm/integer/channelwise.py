@@ -1,0 +1,193 @@
+"""Integer operators that keep channels apart: depthwise convolutions, means, sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from offramp.backends.tvm.microkernels import Microkernel
+from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise
+from offramp.backends.tvm.microkernels.integer_elementwise import IntegerAdd, IntegerMean
+from offramp.backends.tvm.tir import FunctionBuilder, external_call, tirx
+from offramp.backends.tvm.window import Window
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """Structure of a depthwise convolution; channels come in fours. See `IntegerConv`."""
+
+    window: Window
+    channels: int
+    shift: int
+    low: int
+    high: int
+    input_zero: int
+    output_zero: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, taps outside the image included."""
+        return self.window.outputs * self.window.taps * self.channels
+
+    @property
+    def workspace(self) -> int:
+        """Bytes of zero points, read by taps outside the image."""
+        return self.channels
+
+    @property
+    def weights(self) -> int:
+        """Words of packed weights."""
+        return self.channels * (self.window.taps // 2) + self.channels // 2 * (self.window.taps % 2)
+
+    def microkernels(self) -> tuple[Microkernel, ...]:
+        """All C functions that the kernel calls."""
+        return (IntegerDepthwise(self.window.taps, self.shift, self.low, self.high),)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Structure of a pool without padding. bias, factor: of every sum."""
+
+    window: Window
+    channels: int
+    bias: int
+    factor: int
+    low: int
+    high: int
+    output_zero: int
+    macs: int = 0
+    workspace: int = 0
+
+    def microkernels(self) -> tuple[Microkernel, ...]:
+        """All C functions that the kernel calls."""
+        return (IntegerMean(self.low, self.high),)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Structure of a sum of two tensors: `(a * factors[0] + b * factors[1] + offset) >> shift`."""
+
+    count: int
+    factors: tuple[int, int]
+    offset: int
+    shift: int
+    low: int
+    high: int
+    macs: int = 0
+    workspace: int = 0
+
+    def microkernels(self) -> tuple[Microkernel, ...]:
+        """All C functions that the kernel calls."""
+        return (IntegerAdd(self.low, self.high),)
+
+
+def pack_depthwise(weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
+    """Weights `[channels, 1, rows, columns]` as words of two 16-bit weights.
+
+    The order is group of four channels, pair of taps, channel; a last tap without partner takes
+    two words, channels (0, 2) and (1, 3).
+    """
+    taps = weights.reshape(len(weights) // 4, 4, -1).transpose(0, 2, 1).astype(np.int16)
+    whole = taps.shape[1] // 2 * 2
+    pairs = taps[:, :whole].reshape(len(taps), whole // 2, 2, 4).transpose(0, 1, 3, 2)
+    parts = [pairs.reshape(len(taps), -1)]
+    if whole < taps.shape[1]:
+        parts.append(taps[:, whole][:, [0, 2, 1, 3]])
+    return np.ascontiguousarray(np.concatenate(parts, axis=1)).view(np.int32).ravel()
+
+
+def build_depthwise(spec: Depthwise) -> Any:
+    """The kernel: input, weights, scales, output, workspace."""
+    code, window = FunctionBuilder(), spec.window
+    rows, columns = window.rows, window.columns
+    source = code.pointer("input", window.inputs * spec.channels, "int8")
+    weights = code.pointer("weights", spec.weights, "int32")
+    scales = code.pointer("scales", 2 * spec.channels, "int32")
+    output = code.pointer("output", window.outputs * spec.channels, "int8")
+    zeros = code.pointer("workspace", spec.workspace, "uint8")
+    (kernel,) = spec.microkernels()
+    with code.loop("channel", spec.channels) as channel:
+        code.store(zeros, channel, tirx.IntImm("uint8", spec.input_zero & 0xFF))
+    with (
+        code.loop("image", window.batch) as image,
+        code.loop("row", rows.out) as row,
+        code.loop("column", columns.out) as column,
+    ):
+        position = (image * rows.out + row) * columns.out + column
+        code.run(
+            external_call(
+                kernel.name,
+                output.address(position * spec.channels),
+                source.address(image * (rows.size * columns.size * spec.channels)),
+                zeros.address(0),
+                weights.address(0),
+                scales.address(0),
+                row * rows.stride - rows.pad,
+                column * columns.stride - columns.pad,
+                rows.size,
+                columns.size,
+                spec.channels,
+                columns.taps,
+                rows.dilation,
+                columns.dilation,
+                spec.output_zero,
+            )
+        )
+    return code.build()
+
+
+def build_mean(spec: Mean) -> Any:
+    """The kernel: input, output."""
+    code, window = FunctionBuilder(), spec.window
+    rows, columns = window.rows, window.columns
+    source = code.pointer("input", window.inputs * spec.channels, "int8")
+    output = code.pointer("output", window.outputs * spec.channels, "int8")
+    (kernel,) = spec.microkernels()
+    with (
+        code.loop("image", window.batch) as image,
+        code.loop("row", rows.out) as row,
+        code.loop("column", columns.out) as column,
+    ):
+        line = (image * rows.size + row * rows.stride) * columns.size
+        position = (image * rows.out + row) * columns.out + column
+        code.run(
+            external_call(
+                kernel.name,
+                output.address(position * spec.channels),
+                source.address((line + column * columns.stride) * spec.channels),
+                rows.taps,
+                columns.taps,
+                columns.size * spec.channels,
+                spec.channels,
+                spec.bias,
+                spec.factor,
+                spec.output_zero,
+            )
+        )
+    return code.build()
+
+
+def build_sum(spec: Sum) -> Any:
+    """The kernel: two inputs, output."""
+    code = FunctionBuilder()
+    left, right = (code.pointer(name, spec.count, "int8") for name in ("left", "right"))
+    output = code.pointer("output", spec.count, "int8")
+    (kernel,) = spec.microkernels()
+    low, high = (factor & 0xFFFF for factor in spec.factors)
+    packed = int(np.uint32(low | high << 16).astype(np.int32))
+    code.run(
+        external_call(
+            kernel.name,
+            output.address(0),
+            left.address(0),
+            right.address(0),
+            spec.count,
+            packed,
+            spec.offset,
+            spec.shift,
+        )
+    )
+    return code.build()

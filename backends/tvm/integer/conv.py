@@ -1,0 +1,179 @@
+"""Integer convolutions and dense layers through microkernels.
+
+The loops are output row and tile of neighbouring outputs: inputs of a tile are gathered in the
+workspace, widened to 16 bits, and multiplied with all filters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from offramp.backends.tvm.microkernels import Microkernel
+from offramp.backends.tvm.microkernels.integer_gather import IntegerGather
+from offramp.backends.tvm.microkernels.integer_matrix import WIDEST, IntegerTile
+from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
+from offramp.backends.tvm.window import Window
+
+
+@dataclass(frozen=True)
+class IntegerConv:
+    """Structure of an ungrouped convolution.
+
+    window: over the image, flattened where it slides nowhere. shift: of the sums. low, high:
+    bounds of the outputs. input_zero, output_zero: zero points.
+    """
+
+    window: Window
+    channels: int
+    filters: int
+    shift: int
+    low: int
+    high: int
+    input_zero: int
+    output_zero: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, taps outside the image included."""
+        return self.window.outputs * self.window.taps * self.channels * self.filters
+
+    @property
+    def steps(self) -> int:
+        """Reduction steps, a multiple of four."""
+        return -(-self.window.taps * self.channels // 4) * 4
+
+    @property
+    def pixels(self) -> int:
+        """Outputs of a full tile."""
+        return min(WIDEST, self.window.columns.out)
+
+    @property
+    def workspace(self) -> int:
+        """Bytes for the gathered inputs of a tile."""
+        return 2 * self.steps * self.pixels
+
+    def tiles(self) -> Iterator[tuple[int, int, int]]:
+        """(first column, tiles, outputs of each): full tiles, then a narrower one."""
+        whole, rest = divmod(self.window.columns.out, self.pixels)
+        yield 0, whole, self.pixels
+        if rest:
+            yield whole * self.pixels, 1, rest
+
+    def blocks(self) -> Iterator[tuple[int, int, int]]:
+        """(first filter, blocks, filters of each) that one call computes."""
+        width = min(WIDEST, self.filters) if self.pixels == 1 else 1
+        yield 0, self.filters // width, width
+        if self.filters % width:
+            yield self.filters - self.filters % width, 1, self.filters % width
+
+    def tile(self, pixels: int, filters: int) -> IntegerTile:
+        """The microkernel of a tile."""
+        rounds = self.steps // 4
+        unroll = max(n for n in (4, 3, 2, 1) if rounds % n == 0)
+        return IntegerTile(pixels, filters, self.shift, unroll, self.low, self.high)
+
+    def gather(self, pixels: int) -> IntegerGather:
+        """What collects the inputs of a tile."""
+        return IntegerGather(pixels, self.channels % 4 == 0)
+
+    def microkernels(self) -> tuple[Microkernel, ...]:
+        """All C functions that the kernel calls."""
+        found: dict[Microkernel, None] = {}
+        for _, _, pixels in self.tiles():
+            found[self.gather(pixels)] = None
+            found |= {self.tile(pixels, filters): None for _, _, filters in self.blocks()}
+        return tuple(found)
+
+
+def pack_weights(spec: IntegerConv, weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """Weights `[filters, channels, rows, columns]` in reading order.
+
+    The order is block of filters, group of four reduction steps, filter in block, step in group;
+    steps run over window row, window column and channel, and are filled up with zeros.
+    """
+    rows = weights.transpose(0, 2, 3, 1).reshape(spec.filters, -1)
+    padded = np.pad(rows, ((0, 0), (0, spec.steps - rows.shape[1])))
+    parts = []
+    for start, count, width in spec.blocks():
+        block = padded[start : start + count * width].reshape(count, width, -1, 4)
+        parts.append(block.transpose(0, 2, 1, 3).ravel())
+    return np.concatenate(parts).astype(np.int8)
+
+
+def build(spec: IntegerConv) -> Any:
+    """The kernel: input, weights, scales, output, workspace."""
+    code, window = FunctionBuilder(), spec.window
+    arrays = _Arrays(
+        input=code.pointer("input", window.inputs * spec.channels, "int8"),
+        weights=code.pointer("weights", spec.steps * spec.filters, "int8"),
+        scales=code.pointer("scales", 2 * spec.filters, "int32"),
+        output=code.pointer("output", window.outputs * spec.filters, "int8"),
+        workspace=code.pointer("workspace", spec.workspace, "uint8"),
+    )
+    with code.loop("image", window.batch) as image, code.loop("row", window.rows.out) as row:
+        for first, count, pixels in spec.tiles():
+            with code.loop("tile", count) as index:
+                _tile(spec, code, arrays, (image, row, first + index * pixels), pixels)
+    return code.build()
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """The parameters of the function."""
+
+    input: Array
+    weights: Array
+    scales: Array
+    output: Array
+    workspace: Array
+
+
+def _tile(
+    spec: IntegerConv,
+    code: FunctionBuilder,
+    arrays: _Arrays,
+    place: tuple[Expr, Expr, Expr],
+    pixels: int,
+) -> None:
+    image, row, column = place
+    rows, columns = spec.window.rows, spec.window.columns
+    code.run(
+        external_call(
+            spec.gather(pixels).name,
+            arrays.workspace.address(0),
+            arrays.input.address(image * (rows.size * columns.size * spec.channels)),
+            row * rows.stride - rows.pad,
+            column * columns.stride - columns.pad,
+            rows.size,
+            columns.size,
+            spec.channels,
+            rows.taps,
+            columns.taps,
+            rows.dilation,
+            columns.dilation,
+            columns.stride,
+            spec.input_zero,
+        )
+    )
+    position = (image * rows.out + row) * columns.out + column
+    for first, blocks, filters in spec.blocks():
+        tile = spec.tile(pixels, filters)
+        code.run(
+            external_call(
+                tile.name,
+                arrays.output.address(position * spec.filters + first),
+                arrays.workspace.address(0),
+                arrays.weights.address(first * spec.steps),
+                arrays.scales.address(2 * first),
+                spec.steps // (4 * tile.unroll),
+                blocks,
+                spec.steps,
+                spec.filters,
+                spec.output_zero,
+            )
+        )

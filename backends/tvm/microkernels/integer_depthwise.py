@@ -1,0 +1,112 @@
+"""Integer depthwise convolutions: all channels of one output, four at a time.
+
+Two taps of a channel are one dual multiply: bytes of four channels are widened for both taps and
+interleaved, weights lie as pairs of 16 bits. A last tap without partner is multiplied alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from offramp.backends.tvm.microkernels.integer_gather import WIDEN
+
+INTRINSICS = """\
+#ifndef OFFRAMP_DUAL
+#define OFFRAMP_DUAL
+#define pair_low(a, b) ((int32_t)(((uint32_t)(a) & 0xffffu) | (uint32_t)(b) << 16))
+#define pair_high(a, b) ((int32_t)(((uint32_t)(b) & 0xffff0000u) | (uint32_t)(a) >> 16))
+#if defined(__ARM_FEATURE_SIMD32)
+#define dual(a, b, sum) __smlad(a, b, sum)
+static inline int32_t scaled(int32_t sum, int32_t by, int32_t zero) {
+  int32_t value;
+  __asm("smmlar %0, %1, %2, %3" : "=r"(value) : "r"(sum), "r"(by), "r"(zero));
+  return value;
+}
+#else
+#define dual(a, b, sum) \\
+  ((sum) + (int16_t)(a) * (int16_t)(b) + ((a) >> 16) * ((b) >> 16))
+static inline int32_t scaled(int32_t sum, int32_t by, int32_t zero) {
+  return (int32_t)(((int64_t)sum * by + ((int64_t)zero << 32) + 0x80000000LL) >> 32);
+}
+#endif
+static inline int8_t bounded(int32_t value, int32_t low, int32_t high) {
+  return (int8_t)(value < low ? low : value > high ? high : value);
+}
+#endif
+"""
+"""Portable spelling of `smlad`, `pkhbt`, `pkhtb` and `smmlar`, and a clamp."""
+
+
+@dataclass(frozen=True)
+class IntegerDepthwise:
+    """Structure of a microkernel. taps: of the whole window. shift, low, high: as in a tile."""
+
+    taps: int
+    shift: int
+    low: int
+    high: int
+
+    @property
+    def name(self) -> str:
+        """The C function's name."""
+        bounds = f"{self.low}to{self.high}".replace("-", "m")
+        return f"integer_depthwise_{self.taps}_{self.shift}_{bounds}"
+
+    def source(self) -> str:
+        """The C definition."""
+        pairs = "".join(_PAIR.format(t=t, u=t + 1) for t in range(0, self.taps - 1, 2))
+        single = _SINGLE.format(t=self.taps - 1) if self.taps % 2 else ""
+        store = "".join(
+            f"    out[c + {i}] = bounded(scaled(s{i} << {self.shift}, scales[{2 * i + 1}], zero), "
+            f"{self.low}, {self.high});\n"
+            for i in range(4)
+        )
+        return WIDEN + INTRINSICS + _FUNCTION.format(
+            name=self.name, taps=self.taps, body=pairs + single, store=store
+        )
+
+
+_PAIR = """\
+    {{
+      const uint32_t a = four_bytes(taps[{t}] + c), b = four_bytes(taps[{u}] + c);
+      const int32_t a0 = widen_even(a), a1 = widen_odd(a), b0 = widen_even(b), b1 = widen_odd(b);
+      s0 = dual(pair_low(a0, b0), w[0], s0);
+      s1 = dual(pair_low(a1, b1), w[1], s1);
+      s2 = dual(pair_high(a0, b0), w[2], s2);
+      s3 = dual(pair_high(a1, b1), w[3], s3);
+      w += 4;
+    }}
+"""
+
+_SINGLE = """\
+    {{
+      const uint32_t a = four_bytes(taps[{t}] + c);
+      const int32_t a0 = widen_even(a), a1 = widen_odd(a);
+      s0 += (int16_t)a0 * (int16_t)w[0];
+      s1 += (int16_t)a1 * (int16_t)w[1];
+      s2 += (a0 >> 16) * (w[0] >> 16);
+      s3 += (a1 >> 16) * (w[1] >> 16);
+      w += 2;
+    }}
+"""
+
+_FUNCTION = """\
+static void {name}(int8_t *out, const int8_t *in, const void *zeros, const int32_t *w,
+                   const int32_t *scales, int32_t row, int32_t column, int32_t rows,
+                   int32_t columns, int32_t channels, int32_t column_taps, int32_t row_dilation,
+                   int32_t column_dilation, int32_t zero) {{
+  const int8_t *taps[{taps}];
+  for (int32_t i = 0, y = row, t = 0; i < {taps}; ++i) {{
+    const int32_t x = column + t * column_dilation;
+    const int32_t inside = y >= 0 && y < rows && x >= 0 && x < columns;
+    taps[i] = inside ? in + (y * columns + x) * channels : (const int8_t *)zeros;
+    if (++t == column_taps) {{
+      t = 0;
+      y += row_dilation;
+    }}
+  }}
+  for (int32_t c = 0; c < channels; c += 4, scales += 8) {{
+    int32_t s0 = scales[0], s1 = scales[2], s2 = scales[4], s3 = scales[6];
+{body}{store}  }}
+}}
+"""

@@ -1,0 +1,117 @@
+"""Collect the inputs of a tile of integer convolution outputs, widened to 16 bits.
+
+Four neighbouring 8-bit inputs become two words, (0, 2) and (1, 3), as `integer_matrix` wants them;
+the words of the tile's pixels lie beside each other. Taps outside the image get the zero point, so
+that sums over a window need no cases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WIDEN = """\
+#ifndef OFFRAMP_WIDEN
+#define OFFRAMP_WIDEN
+#if defined(__ARM_FEATURE_SIMD32)
+#include <arm_acle.h>
+#define widen_even(w) ((int32_t)__sxtb16(w))
+#define widen_odd(w) ((int32_t)__sxtb16((w) >> 8 | (w) << 24))
+#else
+#define widen_even(w) \\
+  ((int32_t)((uint32_t)(int8_t)((w) >> 16) << 16 | (uint16_t)(int16_t)(int8_t)(w)))
+#define widen_odd(w) \\
+  ((int32_t)((uint32_t)(int8_t)((w) >> 24) << 16 | (uint16_t)(int16_t)(int8_t)((w) >> 8)))
+#endif
+static inline uint32_t four_bytes(const int8_t *from) {
+  uint32_t word;
+  memcpy(&word, from, 4);
+  return word;
+}
+#endif
+"""
+"""Portable spelling of `sxtb16`, plain and rotated by eight bits."""
+
+
+@dataclass(frozen=True)
+class IntegerGather:
+    """Structure of a gathering function. pixels: of a tile. whole: channels come in fours."""
+
+    pixels: int
+    whole: bool
+
+    @property
+    def name(self) -> str:
+        """The C function's name."""
+        return f"integer_gather_{self.pixels}{'_fours' if self.whole else ''}"
+
+    def source(self) -> str:
+        """The C definition."""
+        body = _FOURS if self.whole else _SINGLES
+        return WIDEN + (_HEAD + body).replace("NAME", self.name).replace("PIXELS", str(self.pixels))
+
+
+_HEAD = """\
+static void NAME(void *to, const int8_t *in, int32_t row, int32_t column, int32_t rows,
+                 int32_t columns, int32_t channels, int32_t row_taps, int32_t column_taps,
+                 int32_t row_dilation, int32_t column_dilation, int32_t stride, int32_t zero) {
+"""
+
+_FOURS = """\
+  const int32_t fill = (int32_t)((uint32_t)(zero & 0xffff) * 0x10001u);
+  const int32_t last = column + (PIXELS - 1) * stride + (column_taps - 1) * column_dilation;
+  const int32_t inside = column >= 0 && last < columns;
+  int32_t *x = to;
+  for (int32_t r = 0; r < row_taps; ++r) {
+    const int32_t y = row + r * row_dilation;
+    if (y < 0 || y >= rows) {
+      for (int32_t i = 0; i < column_taps * channels / 2 * PIXELS; ++i) *x++ = fill;
+      continue;
+    }
+    if (inside && column_dilation == 1) {
+      const int8_t *from = in + (y * columns + column) * channels;
+      for (int32_t i = 0; i < column_taps * channels; i += 4, from += 4, x += 2 * PIXELS)
+        for (int32_t p = 0; p < PIXELS; ++p) {
+          const uint32_t word = four_bytes(from + p * stride * channels);
+          x[p] = widen_even(word);
+          x[PIXELS + p] = widen_odd(word);
+        }
+      continue;
+    }
+    for (int32_t t = 0; t < column_taps; ++t, x += channels / 2 * PIXELS)
+      for (int32_t p = 0; p < PIXELS; ++p) {
+        const int32_t at = column + p * stride + t * column_dilation;
+        int32_t *place = x + p;
+        if (at < 0 || at >= columns) {
+          for (int32_t c = 0; c < channels; c += 2, place += PIXELS) *place = fill;
+          continue;
+        }
+        const int8_t *from = in + (y * columns + at) * channels;
+        for (int32_t c = 0; c < channels; c += 4, place += 2 * PIXELS) {
+          const uint32_t word = four_bytes(from + c);
+          place[0] = widen_even(word);
+          place[PIXELS] = widen_odd(word);
+        }
+      }
+  }
+}
+"""
+
+_SINGLES = """\
+  int16_t *x = to;
+  int32_t k = 0;
+  for (int32_t r = 0; r < row_taps; ++r) {
+    const int32_t y = row + r * row_dilation;
+    for (int32_t t = 0; t < column_taps; ++t)
+      for (int32_t c = 0; c < channels; ++c, ++k)
+        for (int32_t p = 0; p < PIXELS; ++p) {
+          const int32_t at = column + p * stride + t * column_dilation;
+          const int32_t inside = y >= 0 && y < rows && at >= 0 && at < columns;
+          x[((k / 4 * 2 + k % 2) * PIXELS + p) * 2 + k / 2 % 2] =
+              (int16_t)(inside ? in[(y * columns + at) * channels + c] : zero);
+        }
+  }
+  for (; k % 4; ++k)
+    for (int32_t p = 0; p < PIXELS; ++p)
+      x[((k / 4 * 2 + k % 2) * PIXELS + p) * 2 + k / 2 % 2] = 0;
+}
+"""

@@ -1,0 +1,201 @@
+"""Tiles of integer convolutions and dense layers, for Arm cores with 16-bit dual multiply.
+
+    out[p * step + f] = clamp(zero + round(m[f] * (bias[f] + sum over k of x[p, k] * w[f, k])))
+
+`smlad` does two multiply-accumulates on 16-bit pairs. Inputs were widened beforehand (see
+`integer_gather`) and lie so that one load-multiple fetches a register of each pixel; four 8-bit
+weights take one load and two `sxtb16`, which leave the pairs (0, 2) and (1, 3): inputs are paired
+in the same way, so nothing is shuffled. Four outputs and four reduction steps take 13 instructions
+for 16 multiply-accumulates. `smmlar` scales a sum, rounds it and adds the zero point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from offramp.backends.tvm.microkernels.assembly import quoted
+
+WIDEST = 4
+"""Outputs of a full tile: as many sums as fit beside their inputs."""
+
+DSP_GUARD = "#if defined(__thumb2__) && defined(__ARM_FEATURE_SIMD32)"
+"""Thumb-2 with the 16-bit dual multiplies of Cortex-M4, M7 and their successors."""
+
+_SUMS = ("r2", "r3", "r4", "r5")
+_INPUTS = ("r6", "r7", "r8", "r9")
+
+
+@dataclass(frozen=True)
+class IntegerTile:
+    """Structure of a microkernel.
+
+    pixels, filters: outputs that are summed side by side; one of the two is 1. shift: sums are
+    multiplied by two to this before they are scaled. unroll: groups of four reduction steps in a
+    round; divides their number. low, high: bounds of the outputs, in [-128, 127].
+    """
+
+    pixels: int
+    filters: int
+    shift: int
+    unroll: int
+    low: int
+    high: int
+
+    @property
+    def name(self) -> str:
+        """The C function's name."""
+        bounds = f"{self.low}to{self.high}".replace("-", "m")
+        tile = f"{self.pixels}x{self.filters}_{self.unroll}_{self.shift}"
+        return f"integer_tile_{tile}_{bounds}"
+
+    @property
+    def outputs(self) -> int:
+        """Sums of a tile."""
+        return self.pixels * self.filters
+
+    def source(self) -> str:
+        """The C definition: assembly for Arm with dual multiplies, loops elsewhere."""
+        return _FUNCTION.format(
+            name=self.name,
+            guard=DSP_GUARD,
+            assembly=quoted(self._assembly()),
+            pixels=self.pixels,
+            filters=self.filters,
+            shift=self.shift,
+            low=self.low,
+            high=self.high,
+        )
+
+    def _assembly(self) -> Iterator[str]:
+        """Registers: r0 task, later the counter; r1 inputs; r12 weights; r10, r11, lr scratch."""
+        yield "push {r0, r4-r11, lr}"
+        yield f"ldr r12, [r0, #{_WEIGHTS}]"
+        yield "1:"
+        yield from self._start()
+        yield "2:"
+        for _ in range(self.unroll):
+            yield from self._pixels() if self.filters == 1 else self._filters()
+        yield "subs r0, r0, #1"
+        yield "bne 2b"
+        yield "ldr r0, [sp]"
+        yield from self._finish()
+        yield f"ldr r10, [r0, #{_BLOCKS}]"
+        yield "subs r10, r10, #1"
+        yield f"str r10, [r0, #{_BLOCKS}]"
+        yield "bne 1b"
+        yield "pop {r0, r4-r11, pc}"
+
+    def _start(self) -> Iterator[str]:
+        yield f"ldr r10, [r0, #{_SCALES}]"
+        for i in range(self.filters):
+            yield f"ldr {_SUMS[i]}, [r10, #{8 * i}]"
+        for i in range(1, self.pixels):
+            yield f"mov {_SUMS[i]}, {_SUMS[0]}"
+        yield f"ldr r1, [r0, #{_INPUT}]"
+        yield f"ldr r0, [r0, #{_ROUNDS}]"
+
+    def _pixels(self) -> Iterator[str]:
+        """Four steps of one filter for several pixels."""
+        inputs = _INPUTS[: self.pixels]
+        for rotated in ("", ", ror #8"):
+            if not rotated:
+                yield "ldr r10, [r12], #4"
+            yield f"ldmia r1!, {{{', '.join(inputs)}}}"
+            yield f"sxtb16 r11, r10{rotated}"
+            for total, item in zip(_SUMS, inputs, strict=False):
+                yield f"smlad {total}, {item}, r11, {total}"
+
+    def _filters(self) -> Iterator[str]:
+        """Four steps of several filters for one pixel."""
+        weights = ("r8", "r9", "r10", "r11")[: self.filters]
+        yield "ldmia r1!, {r6, r7}"
+        yield f"ldmia r12!, {{{', '.join(weights)}}}"
+        for total, weight in zip(_SUMS, weights, strict=False):
+            yield f"sxtb16 lr, {weight}"
+            yield f"sxtb16 {weight}, {weight}, ror #8"
+            yield f"smlad {total}, r6, lr, {total}"
+            yield f"smlad {total}, r7, {weight}, {total}"
+
+    def _finish(self) -> Iterator[str]:
+        """Scale, round, clamp and store the sums; step on to the next filters."""
+        sums = _SUMS[: self.outputs]
+        yield f"ldr r10, [r0, #{_SCALES}]"
+        yield f"ldr r6, [r0, #{_ZERO}]"
+        for i, total in enumerate(sums):
+            if i == 0 or self.filters > 1:
+                yield f"ldr r11, [r10, #{8 * i + 4}]"
+            if self.shift:
+                yield f"lsl {total}, {total}, #{self.shift}"
+            yield f"smmlar {total}, {total}, r11, r6"
+            yield from self._clamped(total)
+        yield f"add r10, r10, #{8 * self.filters}"
+        yield f"str r10, [r0, #{_SCALES}]"
+        yield f"ldr r10, [r0, #{_OUTPUT}]"
+        if self.filters > 1:
+            yield from (f"strb {total}, [r10], #1" for total in sums)
+        else:
+            yield from self._stored(sums)
+            yield "add r10, r10, #1"
+        yield f"str r10, [r0, #{_OUTPUT}]"
+
+    def _stored(self, sums: tuple[str, ...]) -> Iterator[str]:
+        """One filter of neighbouring pixels, `step` bytes apart."""
+        if len(sums) > 1:
+            yield f"ldr r11, [r0, #{_STEP}]"
+        places = ("[r10]", "[r10, r11]", "[r10, r11, lsl #1]", "[r10, r11]")
+        for i, total in enumerate(sums):
+            if i == 3:
+                yield "add r11, r11, r11, lsl #1"
+            yield f"strb {total}, {places[i]}"
+
+    def _clamped(self, total: str) -> Iterator[str]:
+        yield f"ssat {total}, #8, {total}"
+        for bound, default, condition in ((self.low, -128, "lt"), (self.high, 127, "gt")):
+            if bound != default:
+                yield f"cmp {total}, #{bound}"
+                yield f"it {condition}"
+                yield f"mov{condition} {total}, #{bound}"
+
+
+_INPUT, _WEIGHTS, _SCALES, _OUTPUT, _STEP, _ROUNDS, _BLOCKS, _ZERO = range(0, 32, 4)
+"""Offsets in the task that the assembly is handed."""
+
+_FUNCTION = """\
+{guard}
+struct {name}_task {{
+  const void *x; const int8_t *w; const int32_t *scales; int8_t *out;
+  int32_t step, rounds, blocks, zero;
+}};
+
+__attribute__((naked, noinline)) static void {name}_run(struct {name}_task *task) {{
+  __asm volatile(
+{assembly}
+  );
+}}
+#endif
+
+static void {name}(int8_t *out, const void *x, const int8_t *w, const int32_t *scales,
+                   int32_t rounds, int32_t blocks, int32_t steps, int32_t step, int32_t zero) {{
+{guard}
+  (void)steps;
+  struct {name}_task task = {{x, w, scales, out, step, rounds, blocks, zero}};
+  {name}_run(&task);
+#else
+  (void)rounds;
+  const int16_t *items = x;
+  for (int32_t f = 0; f < blocks * {filters}; ++f)
+    for (int32_t p = 0; p < {pixels}; ++p) {{
+      int32_t sum = scales[2 * f];
+      for (int32_t k = 0; k < steps; ++k) {{
+        int32_t half = k / 4 * 2 + k % 2, high = k / 2 % 2;
+        int32_t weight = (f / {filters} * (steps / 4) + k / 4) * {filters} + f % {filters};
+        sum += items[(half * {pixels} + p) * 2 + high] * w[weight * 4 + k % 4];
+      }}
+      int64_t scaled = (int64_t)(sum << {shift}) * scales[2 * f + 1] + ((int64_t)zero << 32);
+      int32_t value = (int32_t)((scaled + 0x80000000LL) >> 32);
+      out[p * step + f] = (int8_t)(value < {low} ? {low} : value > {high} ? {high} : value);
+    }}
+#endif
+}}
+"""
