@@ -65,8 +65,6 @@ class Conversion:
 
 Group = Kernel | IntegerKernel | Conversion | anchors.RowSoftmax | View | Tail
 
-_VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
-
 
 def group(graph: ir.Graph, *, integers: bool = False) -> list[Group]:
     """The kernels, views and tails of a graph, in execution order.
@@ -112,7 +110,7 @@ def is_view(node: ir.Node) -> bool:
     if node.op_type == "Transpose" and "perm" in node.attributes:
         permutation = tuple(node.attributes["perm"].as_ints())
         return rules.moves_no_data(rules.static_shape(source), permutation)
-    return node.op_type in _VIEWS
+    return node.op_type in matching.VIEWS
 
 
 def _integer_kernels(graph: ir.Graph) -> dict[ir.Node, IntegerKernel]:

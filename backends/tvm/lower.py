@@ -27,6 +27,7 @@ from offramp.compiler.ir import Block, Program
 from offramp.compiler.plan import BlockPlan, KernelCall, Plan, Storage
 from offramp.compiler.targets import Target
 from offramp.passes.layout.channels_last import ChannelsLast
+from offramp.passes.layout.move_integers import MoveIntegers
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def lower(program: Program, target: Target) -> Lowered:
     Raises:
         UnsupportedError: an operator that neither our kernels nor TVM can compile.
     """
-    return _Lowering(ChannelsLast()(program), target).run()
+    return _Lowering(MoveIntegers()(ChannelsLast()(program)), target).run()
 
 
 class _Lowering:

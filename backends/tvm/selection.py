@@ -78,18 +78,17 @@ def build(spec: Spec) -> Any:
 
 
 def select_integer(kernel: IntegerKernel) -> Selection:
-    """The template instance of an operator on integers; a sum may overwrite what it reads."""
+    """The template instance of an operator on integers."""
     specified = integer.specify(kernel)
     if specified is None:
         raise InternalError("an integer kernel without a template was scheduled")
     spec, arguments = specified
-    is_sum = kernel.anchor is None
     return Selection(
         kind="add" if kernel.anchor is None else _kind(kernel.anchor),
         spec=spec,
         extended=None,
         arguments=arguments,
-        residuals=(0, 1) if is_sum else (),
+        residuals=integer.overwritten(spec),
         dtypes=(*map(_dtype, arguments), _dtype(kernel.result)),
         workspace=spec.workspace,
     )

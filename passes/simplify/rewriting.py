@@ -41,6 +41,13 @@ def add_constant(graph: ir.Graph, name: str, array: npt.NDArray[Any], like: ir.V
     return value
 
 
+def fresh_value(
+    graph: ir.Graph, name: str, type_: ir.TypeProtocol | None, shape: ir.Shape | None
+) -> ir.Value:
+    """A value that nothing computes yet; `name` is made unique."""
+    return ir.Value(name=fresh(name, _names(graph)), type=type_, shape=shape)
+
+
 def sole_reader(value: ir.Value) -> ir.Node | None:
     """The one node that reads `value`, once; None if it is an operand or read elsewhere too."""
     uses = tuple(value.uses())

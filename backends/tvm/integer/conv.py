@@ -43,6 +43,11 @@ class IntegerConv:
         return self.window.outputs * self.window.taps * self.channels * self.filters
 
     @property
+    def may_overwrite(self) -> bool:
+        """Whether each tile of outputs may lie on the inputs gathered for it."""
+        return self.window.flattened().columns.is_pointwise and self.channels == self.filters
+
+    @property
     def steps(self) -> int:
         """Reduction steps, a multiple of four."""
         return -(-self.window.taps * self.channels // 4) * 4

@@ -63,7 +63,9 @@ def build(spec: Linear) -> Any:
         if spec.quantises:
             low, high = (tirx.FloatImm("float32", float(end)) for end in RANGES[spec.integer])
             rounded = tirx.call_pure_extern("float32", "rintf", value / scale) + zero
-            result = tirx.Cast(spec.integer, tirx.Cast("int32", tirx.min(tirx.max(rounded, low), high)))
+            result = tirx.Cast(
+                spec.integer, tirx.Cast("int32", tirx.min(tirx.max(rounded, low), high))
+            )
         else:
             result = (tirx.Cast("float32", value) - zero) * scale
         code.store(output, index, result)

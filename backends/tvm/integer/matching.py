@@ -7,7 +7,8 @@ activations, QuantizeLinear. Here such a chain becomes one kernel on 8-bit integ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from offramp.backends.tvm.integer.scaling import Quantized
 from offramp.passes.layout import rules
 
 Weights = npt.NDArray[np.int8]
+
+VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+"""Operators whose output has the bytes of the first input."""
 
 
 @dataclass
@@ -49,7 +53,9 @@ def fold_constants(graph: ir.Graph) -> None:
         if node.op_type == "DequantizeLinear" and node.domain == "":
             data, scale = constant(node.inputs[0]), constant(node.inputs[1])
             if data is not None and scale is not None:
-                real = (data.astype(np.float32) - _zeros(node, data)) * _along_axis(node, scale, data)
+                real = (data.astype(np.float32) - _zeros(node, data)) * _along_axis(
+                    node, scale, data
+                )
                 node.outputs[0].const_value = ir.tensor(real.astype(np.float32))
 
 
@@ -83,12 +89,12 @@ def _weighted(last: ir.Node, nodes: list[ir.Node], output: Quantized) -> Integer
     found = anchors.match(_operator(last))
     if found is None or found.result is not last.outputs[0] or not _holds_together(found):
         return None
-    before = found.source.producer()
+    before, views = _through_views(found.source)
     source = _activation(before)
-    if before is None or source is None:
+    if source is None:
         return None
     kernel = IntegerKernel(
-        nodes=[*found.nodes, *([bias_node] if bias_node else []), *nodes],
+        nodes=[*views, *found.nodes, *([bias_node] if bias_node else []), *nodes],
         sources=[source[0]],
         inputs=[source[1]],
         result=nodes[-1].outputs[0],
@@ -102,14 +108,8 @@ def _weighted(last: ir.Node, nodes: list[ir.Node], output: Quantized) -> Integer
         if bias is None or found.bias is not None or bias.size not in (1, found.filters):
             return None
         flat = np.broadcast_to(bias.reshape(-1), (found.filters,)).astype(np.float32)
-        kernel.anchor = _with_bias(found, flat)
+        kernel.anchor = replace(found, bias=flat)
     return kernel if found.weights is None else _with_weights(kernel, _operator(last))
-
-
-def _with_bias(anchor: Anchor, bias: npt.NDArray[np.float32]) -> Anchor:
-    from dataclasses import replace
-
-    return replace(anchor, bias=bias)
 
 
 def _with_weights(kernel: IntegerKernel, operator: ir.Node) -> IntegerKernel | None:
@@ -153,12 +153,24 @@ def _sum(last: ir.Node, nodes: list[ir.Node], output: Quantized) -> IntegerKerne
     )
 
 
+def _through_views(value: ir.Value) -> tuple[ir.Node | None, list[ir.Node]]:
+    """What computes `value`, reshapes left out, and these reshapes in order."""
+    views: list[ir.Node] = []
+    node = value.producer()
+    while node is not None and node.op_type in VIEWS and _is_private(node.outputs[0]):
+        views.insert(0, node)
+        source = node.inputs[0]
+        node = None if source is None else source.producer()
+    return node, views
+
+
 def _operator(last: ir.Node) -> ir.Node:
     """The operator in front of a layout transpose, or the node itself."""
     source = last.inputs[0]
     producer = None if source is None else source.producer()
-    is_layout = last.op_type == "Transpose" and producer is not None
-    return producer if is_layout and producer.op_type in rules.SPATIAL else last
+    if producer is None or last.op_type != "Transpose" or producer.op_type not in rules.SPATIAL:
+        return last
+    return producer
 
 
 def _holds_together(anchor: Anchor) -> bool:
@@ -217,10 +229,10 @@ def _bounds(node: ir.Node) -> tuple[float, float] | None:
 def _between(value: ir.Value, last: ir.Node) -> list[ir.Node]:
     """The nodes from `value` to the input of `last`."""
     found: list[ir.Node] = []
-    node = value.uses()[0].node
+    (node,) = value.consumers()
     while node is not last:
         found.append(node)
-        node = node.outputs[0].uses()[0].node
+        (node,) = node.outputs[0].consumers()
     return found
 
 
@@ -232,8 +244,8 @@ def _zeros(node: ir.Node, data: npt.NDArray[np.generic]) -> npt.NDArray[np.float
 
 
 def _along_axis(
-    node: ir.Node, values: npt.NDArray[np.generic], data: npt.NDArray[np.generic]
-) -> npt.NDArray[np.generic]:
+    node: ir.Node, values: npt.NDArray[Any], data: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
     """A scalar, or one value per index of the node's axis, to multiply `data` by."""
     if values.size == 1:
         return values.reshape(())

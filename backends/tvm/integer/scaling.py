@@ -24,7 +24,9 @@ class Quantized:
 
     def bounds(self, low: float, high: float) -> tuple[int, int]:
         """The integers that a clamp to real numbers leaves, within [-128, 127]."""
-        ends = [np.rint(np.float32(end) / np.float32(self.scale)) + self.zero for end in (low, high)]
+        ends = [
+            np.rint(np.float32(end) / np.float32(self.scale)) + self.zero for end in (low, high)
+        ]
         return int(np.clip(ends[0], -128, 127)), int(np.clip(ends[1], -128, 127))
 
 

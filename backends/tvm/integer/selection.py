@@ -52,6 +52,13 @@ def specify(kernel: IntegerKernel) -> tuple[IntegerSpec, tuple[Argument, ...]] |
     return _weighted(kernel, anchor)
 
 
+def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
+    """Positions of the arguments on which the output may lie."""
+    if isinstance(spec, Sum):
+        return (0, 1)
+    return (0,) if isinstance(spec, IntegerConv) and spec.may_overwrite else ()
+
+
 def _weighted(
     kernel: IntegerKernel, anchor: Anchor
 ) -> tuple[IntegerSpec, tuple[Argument, ...]] | None:

@@ -26,7 +26,7 @@ static inline int32_t scaled(int32_t sum, int32_t by, int32_t zero) {
 #define dual(a, b, sum) \\
   ((sum) + (int16_t)(a) * (int16_t)(b) + ((a) >> 16) * ((b) >> 16))
 static inline int32_t scaled(int32_t sum, int32_t by, int32_t zero) {
-  return (int32_t)(((int64_t)sum * by + ((int64_t)zero << 32) + 0x80000000LL) >> 32);
+  return (int32_t)(((int64_t)sum * by + (int64_t)zero * 4294967296 + 0x80000000LL) >> 32);
 }
 #endif
 static inline int8_t bounded(int32_t value, int32_t low, int32_t high) {
@@ -56,13 +56,15 @@ class IntegerDepthwise:
         """The C definition."""
         pairs = "".join(_PAIR.format(t=t, u=t + 1) for t in range(0, self.taps - 1, 2))
         single = _SINGLE.format(t=self.taps - 1) if self.taps % 2 else ""
+        scaled = [f"scaled(s{i} * {1 << self.shift}, scales[{2 * i + 1}], zero)" for i in range(4)]
         store = "".join(
-            f"    out[c + {i}] = bounded(scaled(s{i} << {self.shift}, scales[{2 * i + 1}], zero), "
-            f"{self.low}, {self.high});\n"
-            for i in range(4)
+            f"    out[c + {i}] = bounded({value}, {self.low}, {self.high});\n"
+            for i, value in enumerate(scaled)
         )
-        return WIDEN + INTRINSICS + _FUNCTION.format(
-            name=self.name, taps=self.taps, body=pairs + single, store=store
+        return (
+            WIDEN
+            + INTRINSICS
+            + _FUNCTION.format(name=self.name, taps=self.taps, body=pairs + single, store=store)
         )
 
 

@@ -192,7 +192,8 @@ static void {name}(int8_t *out, const void *x, const int8_t *w, const int32_t *s
         int32_t weight = (f / {filters} * (steps / 4) + k / 4) * {filters} + f % {filters};
         sum += items[(half * {pixels} + p) * 2 + high] * w[weight * 4 + k % 4];
       }}
-      int64_t scaled = (int64_t)(sum << {shift}) * scales[2 * f + 1] + ((int64_t)zero << 32);
+      int64_t scaled = (int64_t)(sum * (1 << {shift})) * scales[2 * f + 1];
+      scaled += (int64_t)zero * 4294967296;
       int32_t value = (int32_t)((scaled + 0x80000000LL) >> 32);
       out[p * step + f] = (int8_t)(value < {low} ? {low} : value > {high} ? {high} : value);
     }}

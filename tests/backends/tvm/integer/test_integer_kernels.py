@@ -1,0 +1,62 @@
+"""Quantised operators as integer kernels: found, and equal to onnxruntime's within rounding."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from offramp import backends
+from offramp.backends.tvm.lower import Lowered, lower
+from offramp.compiler import targets
+from offramp.compiler.frontends.onnx import from_onnx
+from offramp.passes.memory import plan_memory
+
+from .conftest import samples
+
+
+def by_onnxruntime(model: onnx.ModelProto, x: Any) -> Any:
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return np.concatenate([np.asarray(session.run(None, {"x": row[None]})[0]) for row in x])
+
+
+def step(model: onnx.ModelProto) -> float:
+    """The real number that one unit of the output stands for."""
+    last = next(node for node in model.graph.node if "y" in node.output)
+    (scale,) = (t for t in model.graph.initializer if t.name == last.input[1])
+    return float(onnx.numpy_helper.to_array(scale).reshape(()))
+
+
+def kinds(lowered: Lowered) -> Counter[str]:
+    names = [call.kernel for block in lowered.plan.blocks for call in block.calls]
+    return Counter(name.removeprefix("odd_").rsplit("_", 1)[0] for name in names)
+
+
+def test_every_operator_becomes_an_integer_kernel(quantised: onnx.ModelProto) -> None:
+    lowered = lower(from_onnx(quantised), targets.get("cortex-m7"))
+    expected = {"conv": 5, "depthwise": 2, "add": 1, "average_pool": 1, "dense": 2}
+    assert kinds(lowered) == {**expected, "convert": 2, "tail": 2}
+    calls = lowered.plan.blocks[0].calls
+    types = {lowered.plan.buffers[name].dtype for c in calls[1:-1] for name in c.arguments}
+    assert types == {"int8", "int32"}
+
+
+@pytest.mark.parametrize("target", [pytest.param("cortex-m7", marks=pytest.mark.arm), "x86-64"])
+def test_answers_agree_with_onnxruntime(
+    quantised: onnx.ModelProto, target: str, tmp_path: Path
+) -> None:
+    """Within two units: integers on a microcontroller, real numbers elsewhere, and onnxruntime's
+    own fused kernels round products differently, and differences add up over layers."""
+    lowered = lower(from_onnx(quantised), targets.get(target))
+    backend = backends.get(target)
+    backend.emit(Lowered(plan_memory(lowered.plan), lowered.kernels), tmp_path)
+    x = samples(6, 5)
+    found = backend.load(tmp_path).run({"x": x}).outputs["y"]
+    units = np.abs(found - by_onnxruntime(quantised, x)) / step(quantised)
+    assert units.max() < 2.1
+    assert units.mean() < 0.5

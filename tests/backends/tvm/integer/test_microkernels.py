@@ -1,0 +1,173 @@
+"""The C that stands beside the assembly, against numpy on random tiles."""
+
+from __future__ import annotations
+
+import ctypes
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from offramp.backends import tools
+from offramp.backends.tvm.integer.channelwise import pack_depthwise
+from offramp.backends.tvm.integer.conv import IntegerConv, pack_weights
+from offramp.backends.tvm.integer.scaling import fixed_point
+from offramp.backends.tvm.microkernels import Microkernel
+from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise
+from offramp.backends.tvm.microkernels.integer_elementwise import IntegerAdd, IntegerMean
+from offramp.backends.tvm.microkernels.integer_gather import IntegerGather
+from offramp.backends.tvm.microkernels.integer_matrix import IntegerTile
+from offramp.backends.tvm.window import Axis, Window
+
+BYTES = st.integers(-128, 127)
+
+
+def compiled(folder: Path, *kernels: Any) -> ctypes.CDLL:
+    """The kernels as a shared library for this machine, in a file of its own."""
+    place = Path(tempfile.mkdtemp(dir=folder))
+    text = "#include <stdint.h>\n#include <string.h>\n"
+    text += "".join(kernel.source() for kernel in kernels)
+    (place / "kernels.c").write_text(text.replace("\nstatic void", "\nvoid"))
+    flags = ["-O1", "-fsanitize=undefined", "-fno-sanitize-recover", "-fPIC", "-shared"]
+    warnings = ["-Wall", "-Wextra", "-Werror"]
+    tools.run(["gcc", *flags, *warnings, "-o", "kernels.so", "kernels.c"], folder=place)
+    return ctypes.CDLL(str(place / "kernels.so"))
+
+
+def pointer(array: np.ndarray) -> ctypes.c_void_p:
+    return array.ctypes.data_as(ctypes.c_void_p)
+
+
+def rounded(sums: np.ndarray, multiplier: Any, zero: int) -> Any:
+    """`zero + round(sums * multiplier / 2^32)`, halves upwards."""
+    exact = sums.astype(object) * multiplier + (zero << 32) + (1 << 31)
+    return np.clip((exact >> 32).astype(np.int64), -128, 127)
+
+
+@given(
+    size=st.tuples(st.integers(1, 5), st.integers(1, 6)),
+    taps=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    channels=st.sampled_from([1, 3, 4, 8]),
+    filters=st.integers(1, 6),
+    stride=st.integers(1, 2),
+    zero=BYTES,
+    seed=st.integers(0, 2**16),
+)
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_tile_is_a_convolution(
+    tmp_path: Path,
+    size: tuple[int, int],
+    taps: tuple[int, int],
+    channels: int,
+    filters: int,
+    stride: int,
+    zero: int,
+    seed: int,
+) -> None:
+    random = np.random.default_rng(seed)
+    height, width = size
+    pad = (taps[0] // 2, taps[1] // 2)
+    out = (-(-height // stride), -(-width // stride))
+    window = Window(
+        1,
+        Axis(height, out[0], taps[0], stride, pad[0]),
+        Axis(width, out[1], taps[1], stride, pad[1]),
+    )
+    spec = IntegerConv(window, channels, filters, 0, -128, 127, zero, 5)
+    image = random.integers(-128, 128, (height, width, channels), dtype=np.int8)
+    weights = random.integers(-127, 128, (filters, channels, *taps), dtype=np.int8)
+    table = np.stack([random.integers(-9999, 9999, filters), random.integers(1, 2**26, filters)], 1)
+    table = table.astype(np.int32)
+    library = compiled(tmp_path, *spec.microkernels())
+    packed, found = pack_weights(spec, weights), np.zeros((*out, filters), np.int8)
+    for row in range(out[0]):
+        for first, count, pixels in spec.tiles():
+            for column in range(first, first + count * pixels, pixels):
+                gathered = np.zeros(spec.steps * pixels, np.int16)
+                getattr(library, spec.gather(pixels).name)(
+                    pointer(gathered), pointer(image), row * stride - pad[0],
+                    column * stride - pad[1], height, width, channels, *taps, 1, 1, stride, zero,
+                )  # fmt: skip
+                for start, blocks, lanes in spec.blocks():
+                    tile = spec.tile(pixels, lanes)
+                    getattr(library, tile.name)(
+                        pointer(found[row, column:, start:]), pointer(gathered),
+                        pointer(packed[start * spec.steps:]), pointer(table[start:]),
+                        spec.steps // (4 * tile.unroll), blocks, spec.steps, filters, 5,
+                    )  # fmt: skip
+    wide = np.pad(image.astype(np.int64), [(pad[0], 9), (pad[1], 9), (0, 0)], constant_values=zero)
+    for row in range(out[0]):
+        for column in range(out[1]):
+            at = (row * stride, column * stride)
+            part = wide[at[0] : at[0] + taps[0], at[1] : at[1] + taps[1]].transpose(2, 0, 1)
+            sums = (weights * part).sum(axis=(1, 2, 3)) + table[:, 0]
+            expected = rounded(sums, table[:, 1].astype(object), 5)
+            np.testing.assert_array_equal(found[row, column], expected)
+
+
+@pytest.mark.parametrize("taps", [1, 2, 9, 12])
+def test_depthwise_sums_all_taps(tmp_path: Path, taps: int) -> None:
+    random = np.random.default_rng(taps)
+    channels, kernel = 8, IntegerDepthwise(taps, 1, -128, 100)
+    image = random.integers(-128, 128, (1, taps, channels), dtype=np.int8)
+    weights = random.integers(-127, 128, (channels, 1, 1, taps), dtype=np.int8)
+    table = np.stack([random.integers(-99, 99, channels), random.integers(1, 2**26, channels)], 1)
+    table, found = table.astype(np.int32), np.zeros(channels, np.int8)
+    getattr(compiled(tmp_path, kernel), kernel.name)(
+        pointer(found), pointer(image), pointer(np.zeros(channels, np.int8)),
+        pointer(pack_depthwise(weights)), pointer(table), 0, 0, 1, taps, channels, taps, 1, 1, -7,
+    )  # fmt: skip
+    sums = (image[0].astype(np.int64) * weights[:, 0, 0].T).sum(axis=0) + table[:, 0]
+    expected = np.minimum(rounded(2 * sums, table[:, 1].astype(object), -7), 100)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_sums_and_means(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    add, mean = IntegerAdd(-128, 127), IntegerMean(-128, 127)
+    library = compiled(tmp_path, add, mean)
+    left, right = random.integers(-128, 128, (2, 11), dtype=np.int8)
+    found = np.zeros(11, np.int8)
+    factors = ctypes.c_int32((9000 & 0xFFFF) | (12000 << 16))
+    getattr(library, add.name)(pointer(found), pointer(left), pointer(right), 11, factors, 5000, 14)
+    wide = left.astype(np.int64) * 9000 + right.astype(np.int64) * 12000 + 5000
+    np.testing.assert_array_equal(found, np.clip(wide >> 14, -128, 127))
+    image = random.integers(-128, 128, (4, 5, 3), dtype=np.int8)
+    by_channel = np.zeros(3, np.int8)
+    getattr(library, mean.name)(
+        pointer(by_channel), pointer(image), 4, 5, 15, 3, -40, 2**32 // 20, 3
+    )
+    expected = rounded(image.sum(axis=(0, 1), dtype=np.int64) - 40, 2**32 // 20, 3)
+    np.testing.assert_array_equal(by_channel, expected)
+
+
+@given(factor=st.floats(1e-6, 100.0), total=st.integers(-(2**22), 2**22))
+def test_fixed_point_is_within_half_a_unit(factor: float, total: int) -> None:
+    factors = fixed_point(np.array([factor]), 2**22)
+    assert factors is not None
+    scaled = ((total << factors.shift) * int(factors.multipliers[0]) + (1 << 31)) >> 32
+    assert abs(scaled - total * factor) <= 0.5 + abs(total) * max(factor * 2**-20, 2**-33)
+
+
+def test_sums_that_leave_32_bits_are_refused() -> None:
+    assert fixed_point(np.array([0.25]), 2**31) is None
+    assert fixed_point(np.array([3.0]), 2**29) is None
+
+
+def test_variants_have_names_of_their_own() -> None:
+    kernels: list[Microkernel] = [
+        IntegerTile(pixels, filters, shift, unroll, low, 127)
+        for pixels, filters in [(1, 1), (4, 1), (1, 4)]
+        for shift in (0, 2)
+        for unroll in (1, 4)
+        for low in (-128, 3)
+    ]
+    kernels += [IntegerGather(pixels, whole) for pixels in (1, 4) for whole in (True, False)]
+    names = [kernel.name for kernel in kernels]
+    assert len(set(names)) == len(names)
