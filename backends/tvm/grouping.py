@@ -119,8 +119,25 @@ def _integer_kernels(graph: ir.Graph) -> dict[ir.Node, IntegerKernel]:
     for node in graph:
         kernel = matching.match(node) if node.op_type == "QuantizeLinear" else None
         if kernel is not None and specify(kernel) is not None:
+            kernel = _with_residual(kernel, owners) or kernel
             owners |= dict.fromkeys(kernel.nodes, kernel)
     return owners
+
+
+def _with_residual(
+    kernel: IntegerKernel, owners: dict[ir.Node, IntegerKernel]
+) -> IntegerKernel | None:
+    """A sum together with the convolution behind it: the later one, whose result nobody keeps."""
+    if kernel.anchor is not None:
+        return None
+    makers = [source.producer() for source in kernel.sources]
+    weighted = [owners[maker] for maker in makers if maker is not None and maker in owners]
+    for before in sorted(weighted, key=lambda k: list(owners).index(k.nodes[-1]), reverse=True):
+        if before.weights is not None:
+            fused = matching.with_residual(before, kernel)
+            if fused is not None and specify(fused) is not None:
+                return fused
+    return None
 
 
 def _kernels(graph: ir.Graph, taken: set[ir.Node]) -> dict[ir.Node, Kernel]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from offramp.backends.tvm.integer.conv import Addition
 from offramp.backends.tvm.microkernels import Microkernel
-from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise
+from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise, KeepRow
 from offramp.backends.tvm.microkernels.integer_elementwise import IntegerAdd, IntegerMean
 from offramp.backends.tvm.tir import FunctionBuilder, external_call, tirx
 from offramp.backends.tvm.window import Window
@@ -33,9 +34,17 @@ class Depthwise:
         return self.window.outputs * self.window.taps * self.channels
 
     @property
+    def kept_rows(self) -> int:
+        """Rows of the input that are copied so that outputs may overwrite it; 0: they may not."""
+        rows, columns = self.window.rows, self.window.columns
+        same = rows.out == rows.size and columns.out == columns.size
+        straight = rows.stride == rows.dilation == columns.stride == 1
+        return rows.pad + 1 if same and straight else 0
+
+    @property
     def workspace(self) -> int:
-        """Bytes of zero points, read by taps outside the image."""
-        return self.channels
+        """Bytes of zero points, read by taps outside the image, and of kept rows."""
+        return self.channels * (1 + self.kept_rows * self.window.columns.size)
 
     @property
     def weights(self) -> int:
@@ -44,7 +53,8 @@ class Depthwise:
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        return (IntegerDepthwise(self.window.taps, self.shift, self.low, self.high),)
+        kernel = IntegerDepthwise(self.window.taps, self.shift, self.low, self.high)
+        return (kernel, KeepRow()) if self.kept_rows else (kernel,)
 
 
 @dataclass(frozen=True)
@@ -68,12 +78,10 @@ class Mean:
 
 @dataclass(frozen=True)
 class Sum:
-    """Structure of a sum of two tensors: `(a * factors[0] + b * factors[1] + offset) >> shift`."""
+    """Structure of a sum of two tensors."""
 
     count: int
-    factors: tuple[int, int]
-    offset: int
-    shift: int
+    addition: Addition
     low: int
     high: int
     macs: int = 0
@@ -108,34 +116,38 @@ def build_depthwise(spec: Depthwise) -> Any:
     scales = code.pointer("scales", 2 * spec.channels, "int32")
     output = code.pointer("output", window.outputs * spec.channels, "int8")
     zeros = code.pointer("workspace", spec.workspace, "uint8")
-    (kernel,) = spec.microkernels()
+    kernel, *_ = spec.microkernels()
     with code.loop("channel", spec.channels) as channel:
         code.store(zeros, channel, tirx.IntImm("uint8", spec.input_zero & 0xFF))
-    with (
-        code.loop("image", window.batch) as image,
-        code.loop("row", rows.out) as row,
-        code.loop("column", columns.out) as column,
-    ):
-        position = (image * rows.out + row) * columns.out + column
-        code.run(
-            external_call(
-                kernel.name,
-                output.address(position * spec.channels),
-                source.address(image * (rows.size * columns.size * spec.channels)),
-                zeros.address(0),
-                weights.address(0),
-                scales.address(0),
-                row * rows.stride - rows.pad,
-                column * columns.stride - columns.pad,
-                rows.size,
-                columns.size,
-                spec.channels,
-                columns.taps,
-                rows.dilation,
-                columns.dilation,
-                spec.output_zero,
+    line = columns.size * spec.channels
+    with code.loop("image", window.batch) as image, code.loop("row", rows.out) as row:
+        if spec.kept_rows:
+            place = spec.channels + row % spec.kept_rows * line
+            own = source.address((image * rows.size + row) * line)
+            code.run(external_call(KeepRow().name, zeros.address(place), own, line))
+        with code.loop("column", columns.out) as column:
+            position = (image * rows.out + row) * columns.out + column
+            code.run(
+                external_call(
+                    kernel.name,
+                    output.address(position * spec.channels),
+                    source.address(image * (rows.size * line)),
+                    zeros.address(0),
+                    weights.address(0),
+                    scales.address(0),
+                    row * rows.stride - rows.pad,
+                    column * columns.stride - columns.pad,
+                    rows.size,
+                    columns.size,
+                    spec.channels,
+                    columns.taps,
+                    rows.dilation,
+                    columns.dilation,
+                    spec.output_zero,
+                    row,
+                    spec.kept_rows,
+                )
             )
-        )
     return code.build()
 
 
@@ -176,8 +188,8 @@ def build_sum(spec: Sum) -> Any:
     left, right = (code.pointer(name, spec.count, "int8") for name in ("left", "right"))
     output = code.pointer("output", spec.count, "int8")
     (kernel,) = spec.microkernels()
-    low, high = (factor & 0xFFFF for factor in spec.factors)
-    packed = int(np.uint32(low | high << 16).astype(np.int32))
+    added = spec.addition
+    packed = int(np.array([added.left, added.right], np.int16).view(np.int32)[0])
     code.run(
         external_call(
             kernel.name,
@@ -186,8 +198,8 @@ def build_sum(spec: Sum) -> Any:
             right.address(0),
             spec.count,
             packed,
-            spec.offset,
-            spec.shift,
+            added.offset,
+            added.shift,
         )
     )
     return code.build()

@@ -21,11 +21,21 @@ from offramp.backends.tvm.window import Window
 
 
 @dataclass(frozen=True)
+class Addition:
+    """A sum in fixed point: `(a * left + b * right + offset) >> shift`."""
+
+    left: int
+    right: int
+    offset: int
+    shift: int
+
+
+@dataclass(frozen=True)
 class IntegerConv:
     """Structure of an ungrouped convolution.
 
     window: over the image, flattened where it slides nowhere. shift: of the sums. low, high:
-    bounds of the outputs. input_zero, output_zero: zero points.
+    bounds of the outputs. input_zero, output_zero: zero points. addition: of a residual.
     """
 
     window: Window
@@ -36,6 +46,7 @@ class IntegerConv:
     high: int
     input_zero: int
     output_zero: int
+    addition: Addition | None = None
 
     @property
     def macs(self) -> int:
@@ -80,7 +91,8 @@ class IntegerConv:
         """The microkernel of a tile."""
         rounds = self.steps // 4
         unroll = max(n for n in (4, 3, 2, 1) if rounds % n == 0)
-        return IntegerTile(pixels, filters, self.shift, unroll, self.low, self.high)
+        added = None if self.addition is None else self.addition.shift
+        return IntegerTile(pixels, filters, self.shift, unroll, self.low, self.high, added)
 
     def gather(self, pixels: int) -> IntegerGather:
         """What collects the inputs of a tile."""
@@ -111,13 +123,15 @@ def pack_weights(spec: IntegerConv, weights: npt.NDArray[np.int8]) -> npt.NDArra
 
 
 def build(spec: IntegerConv) -> Any:
-    """The kernel: input, weights, scales, output, workspace."""
+    """The kernel: input, weights, scales, residual if any, output, workspace."""
     code, window = FunctionBuilder(), spec.window
+    size = window.outputs * spec.filters
     arrays = _Arrays(
         input=code.pointer("input", window.inputs * spec.channels, "int8"),
         weights=code.pointer("weights", spec.steps * spec.filters, "int8"),
         scales=code.pointer("scales", 2 * spec.filters, "int32"),
-        output=code.pointer("output", window.outputs * spec.filters, "int8"),
+        residual=code.pointer("residual", size, "int8") if spec.addition else None,
+        output=code.pointer("output", size, "int8"),
         workspace=code.pointer("workspace", spec.workspace, "uint8"),
     )
     with code.loop("image", window.batch) as image, code.loop("row", window.rows.out) as row:
@@ -134,6 +148,7 @@ class _Arrays:
     input: Array
     weights: Array
     scales: Array
+    residual: Array | None
     output: Array
     workspace: Array
 
@@ -168,10 +183,11 @@ def _tile(
     position = (image * rows.out + row) * columns.out + column
     for first, blocks, filters in spec.blocks():
         tile = spec.tile(pixels, filters)
+        place = position * spec.filters + first
         code.run(
             external_call(
                 tile.name,
-                arrays.output.address(position * spec.filters + first),
+                arrays.output.address(place),
                 arrays.workspace.address(0),
                 arrays.weights.address(first * spec.steps),
                 arrays.scales.address(2 * first),
@@ -180,5 +196,13 @@ def _tile(
                 spec.steps,
                 spec.filters,
                 spec.output_zero,
+                *_residual(spec, arrays, place),
             )
         )
+
+
+def _residual(spec: IntegerConv, arrays: _Arrays, place: Expr) -> tuple[Expr, ...]:
+    added = spec.addition
+    if added is None or arrays.residual is None:
+        return ()
+    return arrays.residual.address(place), added.left, added.right, added.offset

@@ -32,7 +32,8 @@ class IntegerKernel:
     nodes: those computed here, the quantisation last. sources: what is read, `[N, ..., C]`.
     inputs: what these stand for. result, output: the same of what is written. low, high: bounds of
     the written integers. anchor: geometry and float weights; None for a sum of two tensors.
-    weights: `[filters, channels / groups, rows, columns]`. scales: of the filters.
+    weights: `[filters, channels / groups, rows, columns]`. scales: of the filters. product: what
+    the integers stand for to which a residual, the last source, is added; None without one.
     """
 
     nodes: list[ir.Node]
@@ -45,6 +46,7 @@ class IntegerKernel:
     anchor: Anchor | None = None
     weights: Weights | None = None
     scales: npt.NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
+    product: Quantized | None = None
 
 
 def fold_constants(graph: ir.Graph) -> None:
@@ -253,6 +255,28 @@ def _along_axis(
     shape = [1] * data.ndim
     shape[axis] = -1
     return values.reshape(shape)
+
+
+def with_residual(weighted: IntegerKernel, total: IntegerKernel) -> IntegerKernel | None:
+    """A convolution and the sum that alone reads it, as one; None if something is in between."""
+    if weighted.result not in total.sources or total.sources[0] is total.sources[1]:
+        return None
+    readers = weighted.result.consumers()
+    is_alone = len(readers) == 1 and _is_private(readers[0].outputs[0])
+    is_clamped = (weighted.low, weighted.high) != (-128, 127)
+    if not is_alone or weighted.result.is_graph_output() or is_clamped or weighted.product:
+        return None
+    other = 1 - total.sources.index(weighted.result)
+    return replace(
+        total,
+        nodes=[*weighted.nodes, readers[0], *total.nodes],
+        sources=[*weighted.sources, total.sources[other]],
+        inputs=[*weighted.inputs, total.inputs[other]],
+        anchor=weighted.anchor,
+        weights=weighted.weights,
+        scales=weighted.scales,
+        product=weighted.output,
+    )
 
 
 def drop_dequantised(nodes: Sequence[ir.Node], owned: set[ir.Node]) -> set[ir.Node]:

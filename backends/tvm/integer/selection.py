@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ import onnx_ir as ir
 from offramp.backends.tvm.anchors import Anchor
 from offramp.backends.tvm.integer import channelwise, conv, linear
 from offramp.backends.tvm.integer.channelwise import Depthwise, Mean, Sum
-from offramp.backends.tvm.integer.conv import IntegerConv
+from offramp.backends.tvm.integer.conv import Addition, IntegerConv
 from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
-from offramp.backends.tvm.integer.scaling import fixed_point
+from offramp.backends.tvm.integer.scaling import Quantized, fixed_point
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
@@ -56,7 +57,11 @@ def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
     """Positions of the arguments on which the output may lie."""
     if isinstance(spec, Sum):
         return (0, 1)
-    return (0,) if isinstance(spec, IntegerConv) and spec.may_overwrite else ()
+    if isinstance(spec, Depthwise) and spec.kept_rows:
+        return (0,)
+    if not isinstance(spec, IntegerConv):
+        return ()
+    return (*([0] if spec.may_overwrite else []), *([3] if spec.addition else []))
 
 
 def _weighted(
@@ -72,19 +77,25 @@ def _weighted(
     bias = np.zeros(anchor.filters) if anchor.bias is None else np.rint(anchor.bias / real)
     flat = weights.reshape(anchor.filters, -1).astype(np.int64)
     largest = np.abs(bias) + 256 * np.abs(flat).sum(axis=1)
-    factors = fixed_point(real / kernel.output.scale, int(largest.max()))
+    product = kernel.product or kernel.output
+    factors = fixed_point(real / product.scale, int(largest.max()))
     if factors is None:
         return None
     sums = (bias - source.zero * flat.sum(axis=1)).astype(np.int32)
     table = np.stack([sums, factors.multipliers], axis=1).ravel()
-    zeros = {"input_zero": source.zero, "output_zero": kernel.output.zero}
+    zeros = {"input_zero": source.zero, "output_zero": product.zero}
     bounds = {"low": kernel.low, "high": kernel.high, "shift": factors.shift}
-    if is_depthwise:
+    if is_depthwise and kernel.product is None:
         spec = Depthwise(anchor.window, anchor.channels, **bounds, **zeros)
         return spec, (*kernel.sources, channelwise.pack_depthwise(weights), table)
-    window = anchor.window.flattened()
-    tiled = IntegerConv(window, anchor.channels, anchor.filters, **bounds, **zeros)
-    return tiled, (*kernel.sources, conv.pack_weights(tiled, weights), table)
+    window, added = anchor.window.flattened(), None
+    if kernel.product is not None:
+        added = _addition([kernel.product, kernel.inputs[-1]], kernel.output)
+        if added is None or is_depthwise or window.columns.out == 1:
+            return None
+    tiled = IntegerConv(window, anchor.channels, anchor.filters, addition=added, **bounds, **zeros)
+    constants = (conv.pack_weights(tiled, weights), table)
+    return tiled, (kernel.sources[0], *constants, *kernel.sources[1:])
 
 
 def _mean(kernel: IntegerKernel, anchor: Anchor) -> Mean | None:
@@ -112,12 +123,17 @@ def _sum(kernel: IntegerKernel) -> Sum | None:
     count = 1
     for size in rules.static_shape(kernel.result):
         count *= size
-    real = np.array([q.scale / kernel.output.scale for q in kernel.inputs])
+    added = _addition(kernel.inputs, kernel.output)
+    return None if added is None else Sum(count, added, kernel.low, kernel.high)
+
+
+def _addition(addends: Sequence[Quantized], output: Quantized) -> Addition | None:
+    """Two addends to one sum, in fixed point; None if their scales are too far from its."""
+    real = np.array([addend.scale / output.scale for addend in addends])
     shift = ADDEND_BITS - int(np.ceil(np.log2(real.max())))
-    factors = np.rint(real * 2.0**shift).astype(int)
-    zeros = sum(int(f) * q.zero for f, q in zip(factors, kernel.inputs, strict=True))
+    left, right = (int(factor) for factor in np.rint(real * 2.0**shift))
     if not 1 <= shift <= 22:
         return None
-    offset = (kernel.output.zero << shift) - zeros + (1 << (shift - 1))
-    left, right = (int(factor) for factor in factors)
-    return Sum(count, (left, right), offset, shift, kernel.low, kernel.high)
+    zeros = left * addends[0].zero + right * addends[1].zero
+    offset = (output.zero << shift) - zeros + (1 << (shift - 1))
+    return Addition(left, right, offset, shift)

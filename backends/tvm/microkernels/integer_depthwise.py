@@ -2,6 +2,9 @@
 
 Two taps of a channel are one dual multiply: bytes of four channels are widened for both taps and
 interleaved, weights lie as pairs of 16 bits. A last tap without partner is multiplied alone.
+
+Rows of the input up to the output's own may be read from copies, the last `kept` rows in a ring:
+then outputs may overwrite the input.
 """
 
 from __future__ import annotations
@@ -68,6 +71,23 @@ class IntegerDepthwise:
         )
 
 
+@dataclass(frozen=True)
+class KeepRow:
+    """Copies a row of the input before outputs overwrite it."""
+
+    name: str = "integer_keep_row"
+
+    def source(self) -> str:
+        """The C definition."""
+        return _KEEP_ROW
+
+
+_KEEP_ROW = """\
+static void integer_keep_row(void *to, const void *from, int32_t bytes) {
+  memcpy(to, from, (size_t)bytes);
+}
+"""
+
 _PAIR = """\
     {{
       const uint32_t a = four_bytes(taps[{t}] + c), b = four_bytes(taps[{u}] + c);
@@ -93,19 +113,18 @@ _SINGLE = """\
 """
 
 _FUNCTION = """\
-static void {name}(int8_t *out, const int8_t *in, const void *zeros, const int32_t *w,
+static void {name}(int8_t *out, const int8_t *in, const void *scratch, const int32_t *w,
                    const int32_t *scales, int32_t row, int32_t column, int32_t rows,
                    int32_t columns, int32_t channels, int32_t column_taps, int32_t row_dilation,
-                   int32_t column_dilation, int32_t zero) {{
+                   int32_t column_dilation, int32_t zero, int32_t own, int32_t kept) {{
+  const int8_t *const zeros = scratch, *const ring = zeros + channels;
   const int8_t *taps[{taps}];
-  for (int32_t i = 0, y = row, t = 0; i < {taps}; ++i) {{
-    const int32_t x = column + t * column_dilation;
-    const int32_t inside = y >= 0 && y < rows && x >= 0 && x < columns;
-    taps[i] = inside ? in + (y * columns + x) * channels : (const int8_t *)zeros;
-    if (++t == column_taps) {{
-      t = 0;
-      y += row_dilation;
-    }}
+  for (int32_t i = 0, y = row; i < {taps}; y += row_dilation) {{
+    const int32_t is_kept = kept > 0 && y <= own;
+    const int8_t *line = (is_kept ? ring : in) + (is_kept ? y % kept : y) * columns * channels;
+    const int32_t is_row = y >= 0 && y < rows;
+    for (int32_t t = 0, x = column; t < column_taps; ++t, ++i, x += column_dilation)
+      taps[i] = is_row && x >= 0 && x < columns ? line + x * channels : zeros;
   }}
   for (int32_t c = 0; c < channels; c += 4, scales += 8) {{
     int32_t s0 = scales[0], s1 = scales[2], s2 = scales[4], s3 = scales[6];

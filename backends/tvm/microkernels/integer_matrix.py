@@ -2,6 +2,8 @@
 
     out[p * step + f] = clamp(zero + round(m[f] * (bias[f] + sum over k of x[p, k] * w[f, k])))
 
+or, with a residual r, clamp((that * left + r[p * step + f] * right + offset) >> sum_shift).
+
 `smlad` does two multiply-accumulates on 16-bit pairs. Inputs were widened beforehand (see
 `integer_gather`) and lie so that one load-multiple fetches a register of each pixel; four 8-bit
 weights take one load and two `sxtb16`, which leave the pairs (0, 2) and (1, 3): inputs are paired
@@ -32,7 +34,8 @@ class IntegerTile:
 
     pixels, filters: outputs that are summed side by side; one of the two is 1. shift: sums are
     multiplied by two to this before they are scaled. unroll: groups of four reduction steps in a
-    round; divides their number. low, high: bounds of the outputs, in [-128, 127].
+    round; divides their number. low, high: bounds of the outputs, in [-128, 127]. sum_shift: of the
+    sum with a residual; None without one. What is added to it is bounded by [-128, 127].
     """
 
     pixels: int
@@ -41,13 +44,15 @@ class IntegerTile:
     unroll: int
     low: int
     high: int
+    sum_shift: int | None = None
 
     @property
     def name(self) -> str:
         """The C function's name."""
         bounds = f"{self.low}to{self.high}".replace("-", "m")
         tile = f"{self.pixels}x{self.filters}_{self.unroll}_{self.shift}"
-        return f"integer_tile_{tile}_{bounds}"
+        added = "" if self.sum_shift is None else f"_plus{self.sum_shift}"
+        return f"integer_tile_{tile}_{bounds}{added}"
 
     @property
     def outputs(self) -> int:
@@ -65,6 +70,8 @@ class IntegerTile:
             shift=self.shift,
             low=self.low,
             high=self.high,
+            **(_PLAIN if self.sum_shift is None else _ADDING),
+            result="value" if self.sum_shift is None else _SUM.format(shift=self.sum_shift),
         )
 
     def _assembly(self) -> Iterator[str]:
@@ -128,9 +135,13 @@ class IntegerTile:
             if self.shift:
                 yield f"lsl {total}, {total}, #{self.shift}"
             yield f"smmlar {total}, {total}, r11, r6"
-            yield from self._clamped(total)
+            yield f"ssat {total}, #8, {total}"
+            if self.sum_shift is None:
+                yield from self._bounded(total)
         yield f"add r10, r10, #{8 * self.filters}"
         yield f"str r10, [r0, #{_SCALES}]"
+        if self.sum_shift is not None:
+            yield from self._added(sums, self.sum_shift)
         yield f"ldr r10, [r0, #{_OUTPUT}]"
         if self.filters > 1:
             yield from (f"strb {total}, [r10], #1" for total in sums)
@@ -143,14 +154,29 @@ class IntegerTile:
         """One filter of neighbouring pixels, `step` bytes apart."""
         if len(sums) > 1:
             yield f"ldr r11, [r0, #{_STEP}]"
-        places = ("[r10]", "[r10, r11]", "[r10, r11, lsl #1]", "[r10, r11]")
         for i, total in enumerate(sums):
             if i == 3:
                 yield "add r11, r11, r11, lsl #1"
-            yield f"strb {total}, {places[i]}"
+            yield f"strb {total}, {_place('r10', i)}"
 
-    def _clamped(self, total: str) -> Iterator[str]:
-        yield f"ssat {total}, #8, {total}"
+    def _added(self, sums: tuple[str, ...], shift: int) -> Iterator[str]:
+        """The sum with the residual, which may be overwritten by the outputs."""
+        yield f"ldr r1, [r0, #{_RESIDUAL}]"
+        yield f"ldr r11, [r0, #{_STEP}]"
+        for register, field in (("r7", _LEFT), ("r8", _RIGHT), ("r9", _OFFSET)):
+            yield f"ldr {register}, [r0, #{field}]"
+        for i, total in enumerate(sums):
+            if i == 3:
+                yield "add r11, r11, r11, lsl #1"
+            yield f"ldrsb lr, {_place('r1', i)}"
+            yield "mla lr, lr, r8, r9"
+            yield f"mla {total}, {total}, r7, lr"
+            yield f"ssat {total}, #8, {total}, asr #{shift}"
+            yield from self._bounded(total)
+        yield "add r1, r1, #1"
+        yield f"str r1, [r0, #{_RESIDUAL}]"
+
+    def _bounded(self, total: str) -> Iterator[str]:
         for bound, default, condition in ((self.low, -128, "lt"), (self.high, 127, "gt")):
             if bound != default:
                 yield f"cmp {total}, #{bound}"
@@ -158,14 +184,29 @@ class IntegerTile:
                 yield f"mov{condition} {total}, #{bound}"
 
 
+def _place(base: str, pixel: int) -> str:
+    """An address `pixel` steps after `base`; r11 is the step, or three steps for the last."""
+    return (f"[{base}]", f"[{base}, r11]", f"[{base}, r11, lsl #1]", f"[{base}, r11]")[pixel]
+
+
 _INPUT, _WEIGHTS, _SCALES, _OUTPUT, _STEP, _ROUNDS, _BLOCKS, _ZERO = range(0, 32, 4)
+_RESIDUAL, _LEFT, _RIGHT, _OFFSET = range(32, 48, 4)
 """Offsets in the task that the assembly is handed."""
+
+_PLAIN = {"parameters": "", "fields": "", "values": ""}
+_ADDING = {
+    "parameters": """,
+                   const int8_t *residual, int32_t left, int32_t right, int32_t offset""",
+    "fields": "\n  const int8_t *residual; int32_t left, right, offset;",
+    "values": ", residual, left, right, offset",
+}
+_SUM = "(value * left + residual[p * step + f] * right + offset) >> {shift}"
 
 _FUNCTION = """\
 {guard}
 struct {name}_task {{
   const void *x; const int8_t *w; const int32_t *scales; int8_t *out;
-  int32_t step, rounds, blocks, zero;
+  int32_t step, rounds, blocks, zero;{fields}
 }};
 
 __attribute__((naked, noinline)) static void {name}_run(struct {name}_task *task) {{
@@ -176,10 +217,11 @@ __attribute__((naked, noinline)) static void {name}_run(struct {name}_task *task
 #endif
 
 static void {name}(int8_t *out, const void *x, const int8_t *w, const int32_t *scales,
-                   int32_t rounds, int32_t blocks, int32_t steps, int32_t step, int32_t zero) {{
+                   int32_t rounds, int32_t blocks, int32_t steps, int32_t step,
+                   int32_t zero{parameters}) {{
 {guard}
   (void)steps;
-  struct {name}_task task = {{x, w, scales, out, step, rounds, blocks, zero}};
+  struct {name}_task task = {{x, w, scales, out, step, rounds, blocks, zero{values}}};
   {name}_run(&task);
 #else
   (void)rounds;
@@ -195,6 +237,8 @@ static void {name}(int8_t *out, const void *x, const int8_t *w, const int32_t *s
       int64_t scaled = (int64_t)(sum * (1 << {shift})) * scales[2 * f + 1];
       scaled += (int64_t)zero * 4294967296;
       int32_t value = (int32_t)((scaled + 0x80000000LL) >> 32);
+      value = value < -128 ? -128 : value > 127 ? 127 : value;
+      value = {result};
       out[p * step + f] = (int8_t)(value < {low} ? {low} : value > {high} ? {high} : value);
     }}
 #endif

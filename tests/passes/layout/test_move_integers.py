@@ -6,9 +6,9 @@ from offramp.passes.layout.move_integers import MoveIntegers
 
 Rewritten = Callable[..., list[str]]
 
-SCALES = """weight %s: float[] = 0.5
-    weight %t: float[] = 0.25
-    weight %z: int8[] = 3
+SCALES = """weight %s: float[] = [0.5]
+    weight %t: float[] = [0.25]
+    weight %z: int8[] = [3]
     weight %each: float[3] = [1, 2, 4]
     weight %zeros: int8[3] = [0, 0, 0]
 """

@@ -121,7 +121,8 @@ def test_depthwise_sums_all_taps(tmp_path: Path, taps: int) -> None:
     table, found = table.astype(np.int32), np.zeros(channels, np.int8)
     getattr(compiled(tmp_path, kernel), kernel.name)(
         pointer(found), pointer(image), pointer(np.zeros(channels, np.int8)),
-        pointer(pack_depthwise(weights)), pointer(table), 0, 0, 1, taps, channels, taps, 1, 1, -7,
+        pointer(pack_depthwise(weights)), pointer(table),
+        0, 0, 1, taps, channels, taps, 1, 1, -7, 0, 0,
     )  # fmt: skip
     sums = (image[0].astype(np.int64) * weights[:, 0, 0].T).sum(axis=0) + table[:, 0]
     expected = np.minimum(rounded(2 * sums, table[:, 1].astype(object), -7), 100)
