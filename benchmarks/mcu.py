@@ -1,9 +1,10 @@
-"""Four MLPerf Tiny networks on a Cortex-M7 without exits, beside onnx2c's published figures.
+"""Four MLPerf Tiny networks on a Cortex-M7 without exits, beside published figures.
 
-Prints instructions, memory and flash of the emitted code, run in QEMU on the shared samples, and
-keeps the numbers under docs/results/. Fails if a figure misses what the project promises.
+In float32 beside onnx2c, in int8 beside TFLite Micro with CMSIS-NN. Prints instructions, memory and
+flash of the emitted code, run in QEMU on the shared samples, and keeps the numbers under
+docs/results/. Fails if a figure misses what the project promises.
 
-    .venv/bin/python benchmarks/mcu.py [--json]
+    .venv/bin/python benchmarks/mcu.py [--precision int8] [--json]
 """
 
 from __future__ import annotations
@@ -24,22 +25,57 @@ from offramp import backends
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("OFFRAMP_SHARED", ROOT.parent / "shared"))
-REFERENCE = Path(__file__).parent / "reference" / "onnx2c.json"
+REFERENCES = Path(__file__).parent / "reference"
 RESULTS = ROOT / "docs" / "results"
 TARGET = "cortex-m7"
-SAMPLES = 4
-INSTRUCTIONS_LIMIT = 0.50
-RAM_LIMITS = {"kws_dscnn": 1.0, "ic_resnet8": 0.70, "ad_fcae": 1.0, "vww_mbv1": 0.60}
-"""Promised fractions of the reference."""
+SAMPLES = 8
+CODE_LIMIT = 26 * 1024
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One precision: what it is compared with, and the promised fractions of its figures.
+
+    reference: file of the figures. stem: of the files with results. suffix: of the models.
+    """
+
+    peer: str
+    reference: str
+    stem: str
+    suffix: str
+    instructions: dict[str, float]
+    ram: dict[str, float]
+
+
+SUITES = {
+    "float32": Suite(
+        "onnx2c with GCC -O3",
+        "onnx2c.json",
+        "mcu",
+        "float",
+        {"kws_dscnn": 0.5, "ic_resnet8": 0.5, "ad_fcae": 0.5, "vww_mbv1": 0.5},
+        {"kws_dscnn": 1.0, "ic_resnet8": 0.70, "ad_fcae": 1.0, "vww_mbv1": 0.60},
+    ),
+    "int8": Suite(
+        "TFLite Micro + CMSIS-NN",
+        "tflm.json",
+        "mcu_int8",
+        "int8",
+        {"kws_dscnn": 0.6, "ic_resnet8": 0.6, "ad_fcae": 0.7, "vww_mbv1": 0.6},
+        {"kws_dscnn": 0.6, "ic_resnet8": 0.6, "ad_fcae": 1.0, "vww_mbv1": 0.6},
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Row:
     """One network: instructions per inference, bytes, and the reference's figures.
 
-    error: largest absolute deviation from the original model's outputs, relative to their scale.
+    error: largest absolute deviation from the original model's outputs, relative to their scale;
+    of an int8 network, in int8 steps. same: samples whose largest output is the same one.
     """
 
+    precision: str
     model: str
     macs: int
     instructions: float
@@ -49,8 +85,12 @@ class Row:
     code: int
     weights: int
     error: float
+    same: int
+    samples: int
     reference_instructions: int
     reference_ram: int
+    reference_weights: int | None
+    reference_error: float | None
 
     @property
     def ram(self) -> int:
@@ -70,21 +110,29 @@ class Row:
     @property
     def kept(self) -> bool:
         """Whether the promises hold."""
-        return self.speed <= INSTRUCTIONS_LIMIT and self.size <= RAM_LIMITS[self.model]
+        suite = SUITES[self.precision]
+        fits = self.reference_weights is None or self.weights <= 1.1 * self.reference_weights
+        close = self.reference_error is None or self.error <= self.reference_error
+        quick = self.speed <= suite.instructions[self.model]
+        small = self.size <= suite.ram[self.model] and (fits and self.code <= CODE_LIMIT)
+        return quick and small and close and self.same == self.samples
 
 
-def measure(model: str, reference: dict[str, int]) -> Row:
+def measure(precision: str, model: str, reference: dict[str, int]) -> Row:
     """Compile one network, check its answers, measure it."""
-    models = SHARED / "models"
-    artifact = offramp.compile(models / f"{model}_float.onnx", target=TARGET, exits=False)
+    models, suffix = SHARED / "models", SUITES[precision].suffix
+    artifact = offramp.compile(models / f"{model}_{suffix}.onnx", target=TARGET, exits=False)
     runner = backends.get(TARGET).load(artifact.folder)
     (tensor,) = runner.interface.inputs
-    samples = np.load(models / f"{model}_float_samples.npz")
-    x = samples["x"].astype(np.float32).reshape(-1, *tensor.shape[1:])[:SAMPLES]
+    samples = np.load(models / f"{model}_{suffix}_samples.npz")
+    x = samples["x"].astype(tensor.dtype).reshape(-1, *tensor.shape[1:])[:SAMPLES]
     (found,) = runner.run({tensor.name: x}).outputs.values()
-    expected = samples["y"].reshape(-1, *found.shape[1:])[:SAMPLES]
+    expected = samples["y"].reshape(-1, *found.shape[1:])[:SAMPLES].astype(np.float64)
     bench = runner.bench({tensor.name: x})
+    unit = 1.0 if precision == "int8" else np.abs(expected).max()
+    best = (np.reshape(y, (len(x), -1)).argmax(axis=1) for y in (found, expected))
     return Row(
+        precision=precision,
         model=model,
         macs=bench.per_exit[0].macs,
         instructions=bench.per_exit[0].value,
@@ -93,17 +141,22 @@ def measure(model: str, reference: dict[str, int]) -> Row:
         stack=bench.ram.stack,
         code=bench.flash.code,
         weights=bench.flash.weights,
-        error=float(np.abs(found - expected).max() / np.abs(expected).max()),
+        error=float(np.abs(found - expected).max() / unit),
+        same=int(np.equal(*best).sum()),
+        samples=len(x),
         reference_instructions=reference["instructions"],
         reference_ram=reference["ram"],
+        reference_weights=reference.get("weights"),
+        reference_error=reference.get("units"),
     )
 
 
-def table(rows: list[Row]) -> Table:
+def table(rows: list[Row], precision: str) -> Table:
     """All figures, the reference's beside."""
-    drawn = Table(title="Cortex-M7, float32, no exits; onnx2c with GCC -O3 beside")
+    peer = SUITES[precision].peer
+    drawn = Table(title=f"Cortex-M7, {precision}, no exits; {peer} beside")
     drawn.add_column("network")
-    for heading in ("instructions", "per MAC", "onnx2c", "ratio", "RAM", "onnx2c", "ratio"):
+    for heading in ("instructions", "per MAC", "peer", "ratio", "RAM", "peer", "ratio"):
         drawn.add_column(heading, justify="right")
     for heading in ("arena", "static", "stack", "code", "weights", "error"):
         drawn.add_column(heading, justify="right")
@@ -118,7 +171,7 @@ def table(rows: list[Row]) -> Table:
             f"{row.reference_ram:,}",
             f"{row.size:.2f}",
             *(f"{n:,}" for n in (row.arena, row.static, row.stack, row.code, row.weights)),
-            f"{row.error:.0e}",
+            f"{row.error:.0f} units" if precision == "int8" else f"{row.error:.0e}",
             style=None if row.kept else "red",
         )
     return drawn
@@ -127,20 +180,30 @@ def table(rows: list[Row]) -> Table:
 def main() -> int:
     """Measure all networks; 1 if a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.add_argument("--precision", choices=SUITES, help="only this one")
     arguments = parser.parse_args()
-    reference: dict[str, dict[str, int]] = json.loads(REFERENCE.read_text())["models"]
-    rows = [measure(model, figures) for model, figures in reference.items()]
+    chosen = [arguments.precision] if arguments.precision else list(SUITES)
+    rows = [row for precision in chosen for row in _run(precision, show=not arguments.json)]
+    if arguments.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    return 0 if all(row.kept for row in rows) else 1
+
+
+def _run(precision: str, *, show: bool) -> list[Row]:
+    suite = SUITES[precision]
+    figures: dict[str, dict[str, int]] = json.loads((REFERENCES / suite.reference).read_text())[
+        "models"
+    ]
+    rows = [measure(precision, model, reference) for model, reference in figures.items()]
     RESULTS.mkdir(parents=True, exist_ok=True)
     text = json.dumps([asdict(row) for row in rows], indent=1) + "\n"
-    (RESULTS / "mcu.json").write_text(text)
-    with (RESULTS / "mcu.txt").open("w") as file:
-        Console(file=file, width=160).print(table(rows))
-    if arguments.json:
-        print(text, end="")
-    else:
-        Console(width=160).print(table(rows))
-    return 0 if all(row.kept for row in rows) else 1
+    (RESULTS / f"{suite.stem}.json").write_text(text)
+    with (RESULTS / f"{suite.stem}.txt").open("w") as file:
+        Console(file=file, width=160).print(table(rows, precision))
+    if show:
+        Console(width=160).print(table(rows, precision))
+    return rows
 
 
 if __name__ == "__main__":
