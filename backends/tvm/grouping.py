@@ -66,14 +66,15 @@ class Conversion:
 Group = Kernel | IntegerKernel | Conversion | anchors.RowSoftmax | View | Tail
 
 
-def group(graph: ir.Graph, *, integers: bool = False) -> list[Group]:
+def group(graph: ir.Graph, *, integers: bool = False, exact: bool = False) -> list[Group]:
     """The kernels, views and tails of a graph, in execution order.
 
     integers: whether quantised operators are computed in integers where a template fits;
-    otherwise they are computed as ONNX says, on real numbers.
+    otherwise they are computed as ONNX says, on real numbers. exact: with the rounding of TFLite's
+    reference kernels.
     """
     matching.fold_constants(graph)
-    owned = _integer_kernels(graph) if integers else {}
+    owned = _integer_kernels(graph, exact) if integers else {}
     owners = _kernels(graph, set(owned))
     unneeded = matching.drop_dequantised(list(graph), set(owned))
     schedule = _Schedule()
@@ -113,13 +114,14 @@ def is_view(node: ir.Node) -> bool:
     return node.op_type in matching.VIEWS
 
 
-def _integer_kernels(graph: ir.Graph) -> dict[ir.Node, IntegerKernel]:
+def _integer_kernels(graph: ir.Graph, exact: bool) -> dict[ir.Node, IntegerKernel]:
     """The integer kernel of every node that belongs to one."""
     owners: dict[ir.Node, IntegerKernel] = {}
     for node in graph:
         kernel = matching.match(node) if node.op_type == "QuantizeLinear" else None
-        if kernel is not None and specify(kernel) is not None:
-            kernel = _with_residual(kernel, owners) or kernel
+        if kernel is not None and specify(kernel, is_exact=exact) is not None:
+            if not exact:
+                kernel = _with_residual(kernel, owners) or kernel
             owners |= dict.fromkeys(kernel.nodes, kernel)
     return owners
 
@@ -135,7 +137,7 @@ def _with_residual(
     for before in sorted(weighted, key=lambda k: list(owners).index(k.nodes[-1]), reverse=True):
         if before.weights is not None:
             fused = matching.with_residual(before, kernel)
-            if fused is not None and specify(fused) is not None:
+            if fused is not None and specify(fused, is_exact=False) is not None:
                 return fused
     return None
 

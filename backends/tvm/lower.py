@@ -38,20 +38,26 @@ class Lowered:
     kernels: KernelLibrary
 
 
-def lower(program: Program, target: Target) -> Lowered:
+def lower(program: Program, target: Target, *, exact: bool = False) -> Lowered:
     """Lower `program` for `target`; the plan's memory is left for the planner.
+
+    Args:
+        program: verified.
+        target: what to lower for.
+        exact: round as TFLite's reference kernels do where operators are computed in integers.
 
     Raises:
         UnsupportedError: an operator that neither our kernels nor TVM can compile.
     """
-    return _Lowering(MoveIntegers()(ChannelsLast()(program)), target).run()
+    return _Lowering(MoveIntegers()(ChannelsLast()(program)), target, exact).run()
 
 
 class _Lowering:
     """Collects buffers and kernels of one Program."""
 
-    def __init__(self, program: Program, target: Target) -> None:
+    def __init__(self, program: Program, target: Target, exact: bool) -> None:
         self.program = program
+        self.exact = exact
         self.target = target
         self.table = BufferTable()
         self.symbols = SymbolTable(program.name)
@@ -73,7 +79,7 @@ class _Lowering:
     def _block(self, block: Block) -> BlockPlan:
         self._parameters(block)
         calls: list[KernelCall] = []
-        for part in group(block.graph, integers=self.target.microkernels):
+        for part in group(block.graph, integers=self.target.microkernels, exact=self.exact):
             match part:
                 case View(source, result):
                     self.table.view(block.name, result, self.table.name(source))
@@ -81,7 +87,9 @@ class _Lowering:
                     selection = select(part, self.target)
                     calls.append(self._kernel(block, selection, result, nodes))
                 case IntegerKernel(result=result, nodes=nodes):
-                    calls.append(self._kernel(block, select_integer(part), result, nodes))
+                    calls.append(
+                        self._kernel(block, select_integer(part, exact=self.exact), result, nodes)
+                    )
                 case Conversion(node=node, spec=spec):
                     selection = select_conversion(_first(node), spec)
                     calls.append(self._kernel(block, selection, node.outputs[0], [node]))

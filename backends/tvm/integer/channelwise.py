@@ -11,7 +11,13 @@ import numpy.typing as npt
 from offramp.backends.tvm.integer.conv import Addition
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise, KeepRow
-from offramp.backends.tvm.microkernels.integer_elementwise import IntegerAdd, IntegerMean
+from offramp.backends.tvm.microkernels.integer_elementwise import (
+    ExactAdd,
+    ExactMean,
+    IntegerAdd,
+    IntegerMean,
+)
+from offramp.backends.tvm.microkernels.integer_matrix import EXACT_WORDS, WORDS
 from offramp.backends.tvm.tir import FunctionBuilder, external_call, tirx
 from offramp.backends.tvm.window import Window
 
@@ -27,6 +33,12 @@ class Depthwise:
     high: int
     input_zero: int
     output_zero: int
+    exact: bool = False
+
+    @property
+    def words(self) -> int:
+        """Words of the scale table for a channel."""
+        return EXACT_WORDS if self.exact else WORDS
 
     @property
     def macs(self) -> int:
@@ -53,27 +65,28 @@ class Depthwise:
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        kernel = IntegerDepthwise(self.window.taps, self.shift, self.low, self.high)
+        kernel = IntegerDepthwise(self.window.taps, self.shift, self.low, self.high, self.exact)
         return (kernel, KeepRow()) if self.kept_rows else (kernel,)
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Structure of a pool without padding. bias, factor: of every sum."""
+    """Structure of a pool without padding. scaling: (bias, factor, zero point) of every sum; None:
+    integers mean the same before and after, and are rounded as TFLite does.
+    """
 
     window: Window
     channels: int
-    bias: int
-    factor: int
     low: int
     high: int
-    output_zero: int
+    scaling: tuple[int, int, int] | None
     macs: int = 0
     workspace: int = 0
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        return (IntegerMean(self.low, self.high),)
+        kind = ExactMean if self.scaling is None else IntegerMean
+        return (kind(self.low, self.high),)
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,22 @@ class Sum:
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
         return (IntegerAdd(self.low, self.high),)
+
+
+@dataclass(frozen=True)
+class ExactSum:
+    """Structure of a sum as TFLite's reference kernel computes it. zeros: of addends and sum."""
+
+    count: int
+    zeros: tuple[int, int, int]
+    low: int
+    high: int
+    macs: int = 0
+    workspace: int = 0
+
+    def microkernels(self) -> tuple[Microkernel, ...]:
+        """All C functions that the kernel calls."""
+        return (ExactAdd(self.low, self.high),)
 
 
 def pack_depthwise(weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
@@ -113,7 +142,7 @@ def build_depthwise(spec: Depthwise) -> Any:
     rows, columns = window.rows, window.columns
     source = code.pointer("input", window.inputs * spec.channels, "int8")
     weights = code.pointer("weights", spec.weights, "int32")
-    scales = code.pointer("scales", 2 * spec.channels, "int32")
+    scales = code.pointer("scales", spec.words * spec.channels, "int32")
     output = code.pointer("output", window.outputs * spec.channels, "int8")
     zeros = code.pointer("workspace", spec.workspace, "uint8")
     kernel, *_ = spec.microkernels()
@@ -174,9 +203,7 @@ def build_mean(spec: Mean) -> Any:
                 columns.taps,
                 columns.size * spec.channels,
                 spec.channels,
-                spec.bias,
-                spec.factor,
-                spec.output_zero,
+                *(spec.scaling or ()),
             )
         )
     return code.build()
@@ -200,6 +227,27 @@ def build_sum(spec: Sum) -> Any:
             packed,
             added.offset,
             added.shift,
+        )
+    )
+    return code.build()
+
+
+def build_exact_sum(spec: ExactSum) -> Any:
+    """The kernel: two inputs, scales, output."""
+    code = FunctionBuilder()
+    left, right = (code.pointer(name, spec.count, "int8") for name in ("left", "right"))
+    scales = code.pointer("scales", 9, "int32")
+    output = code.pointer("output", spec.count, "int8")
+    (kernel,) = spec.microkernels()
+    code.run(
+        external_call(
+            kernel.name,
+            output.address(0),
+            left.address(0),
+            right.address(0),
+            scales.address(0),
+            spec.count,
+            *spec.zeros,
         )
     )
     return code.build()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_gather import IntegerGather
-from offramp.backends.tvm.microkernels.integer_matrix import WIDEST, IntegerTile
+from offramp.backends.tvm.microkernels.integer_matrix import EXACT_WORDS, WIDEST, WORDS, IntegerTile
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
 from offramp.backends.tvm.window import Window
 
@@ -35,7 +35,8 @@ class IntegerConv:
     """Structure of an ungrouped convolution.
 
     window: over the image, flattened where it slides nowhere. shift: of the sums. low, high:
-    bounds of the outputs. input_zero, output_zero: zero points. addition: of a residual.
+    bounds of the outputs. input_zero, output_zero: zero points. addition: of a residual. exact:
+    whether sums are scaled as TFLite's reference kernels do.
     """
 
     window: Window
@@ -47,6 +48,7 @@ class IntegerConv:
     input_zero: int
     output_zero: int
     addition: Addition | None = None
+    exact: bool = False
 
     @property
     def macs(self) -> int:
@@ -92,7 +94,14 @@ class IntegerConv:
         rounds = self.steps // 4
         unroll = max(n for n in (4, 3, 2, 1) if rounds % n == 0)
         added = None if self.addition is None else self.addition.shift
-        return IntegerTile(pixels, filters, self.shift, unroll, self.low, self.high, added)
+        return IntegerTile(
+            pixels, filters, self.shift, unroll, self.low, self.high, added, self.exact
+        )
+
+    @property
+    def words(self) -> int:
+        """Words of the scale table for a filter."""
+        return EXACT_WORDS if self.exact else WORDS
 
     def gather(self, pixels: int) -> IntegerGather:
         """What collects the inputs of a tile."""
@@ -129,7 +138,7 @@ def build(spec: IntegerConv) -> Any:
     arrays = _Arrays(
         input=code.pointer("input", window.inputs * spec.channels, "int8"),
         weights=code.pointer("weights", spec.steps * spec.filters, "int8"),
-        scales=code.pointer("scales", 2 * spec.filters, "int32"),
+        scales=code.pointer("scales", spec.words * spec.filters, "int32"),
         residual=code.pointer("residual", size, "int8") if spec.addition else None,
         output=code.pointer("output", size, "int8"),
         workspace=code.pointer("workspace", spec.workspace, "uint8"),
@@ -190,7 +199,7 @@ def _tile(
                 arrays.output.address(place),
                 arrays.workspace.address(0),
                 arrays.weights.address(first * spec.steps),
-                arrays.scales.address(2 * first),
+                arrays.scales.address(spec.words * first),
                 spec.steps // (4 * tile.unroll),
                 blocks,
                 spec.steps,

@@ -32,10 +32,18 @@ class Quantized:
 
 @dataclass(frozen=True)
 class Factors:
-    """Multipliers of all channels, int32 each, and the shift that they have in common."""
+    """How the sums of all channels are scaled.
 
-    multipliers: npt.NDArray[np.int32]
+    columns: int32 [channels, 1], multipliers; exact: [channels, 3], multipliers, shifts to the
+    right, and masks of the sign. shift: to the left beforehand, common to all.
+    """
+
+    columns: npt.NDArray[np.int32]
     shift: int
+
+    def table(self, sums: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """What a kernel reads: for each channel where its sum starts, then how it is scaled."""
+        return np.concatenate([sums[:, None], self.columns], axis=1).astype(np.int32).ravel()
 
 
 def fixed_point(factors: npt.NDArray[np.float64], largest_sum: int) -> Factors | None:
@@ -48,4 +56,22 @@ def fixed_point(factors: npt.NDArray[np.float64], largest_sum: int) -> Factors |
         shift += 1
     if largest_sum << shift >= 2**31:
         return None
-    return Factors(np.rint(factors * 2.0 ** (32 - shift)).astype(np.int32), shift)
+    multipliers = np.rint(factors * 2.0 ** (32 - shift)).astype(np.int32)
+    return Factors(multipliers[:, None], shift)
+
+
+def exact(factors: npt.NDArray[np.float64], largest_sum: int) -> Factors | None:
+    """Factors as TFLite's reference kernels have them: 31 bits and a power of two (gemmlowp).
+
+    None if they need different shifts to the left, or a shifted sum could leave 32 bits.
+    """
+    fraction, exponent = np.frexp(factors)
+    multipliers = np.rint(fraction * 2.0**31)
+    rounded_up = multipliers == 2.0**31
+    multipliers, exponent = np.where(rounded_up, 2.0**30, multipliers), exponent + rounded_up
+    lefts = np.maximum(exponent, 0)
+    right = np.maximum(-exponent, 0)
+    if len(set(lefts.tolist())) > 1 or largest_sum << int(lefts[0]) >= 2**31:
+        return None
+    columns = np.stack([multipliers, right, -(right > 0).astype(np.int64)], axis=1)
+    return Factors(columns.astype(np.int32), int(lefts[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,20 @@ import onnx_ir as ir
 
 from offramp.backends.tvm.anchors import Anchor
 from offramp.backends.tvm.integer import channelwise, conv, linear
-from offramp.backends.tvm.integer.channelwise import Depthwise, Mean, Sum
+from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
 from offramp.backends.tvm.integer.conv import Addition, IntegerConv
 from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
-from offramp.backends.tvm.integer.scaling import Quantized, fixed_point
+from offramp.backends.tvm.integer.scaling import Quantized, exact, fixed_point
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
-IntegerSpec = IntegerConv | Depthwise | Mean | Sum | Linear
+IntegerSpec = IntegerConv | Depthwise | Mean | Sum | ExactSum | Linear
 Argument = ir.Value | npt.NDArray[np.generic]
+
+DEEP = 96
+"""Reduction steps from which on exact scaling, eight instructions more an output, costs so little
+that it is always used."""
 
 ADDEND_BITS = 14
 """Bits of the larger factor of a sum: products with bytes and their sum stay within 32 bits."""
@@ -37,25 +42,34 @@ def build(spec: IntegerSpec) -> Any:
             return channelwise.build_mean(spec)
         case Sum():
             return channelwise.build_sum(spec)
+        case ExactSum():
+            return channelwise.build_exact_sum(spec)
         case Linear():
             return linear.build(spec)
 
 
-def specify(kernel: IntegerKernel) -> tuple[IntegerSpec, tuple[Argument, ...]] | None:
-    """The specification and the arguments without the output; None if no template fits."""
+def specify(
+    kernel: IntegerKernel, *, is_exact: bool
+) -> tuple[IntegerSpec, tuple[Argument, ...]] | None:
+    """The specification and the arguments without the output; None if no template fits.
+
+    is_exact: whether all rounding is that of TFLite's reference kernels.
+    """
     anchor = kernel.anchor
+    if anchor is None and is_exact:
+        return _exact_sum(kernel)
     if anchor is None:
         spec = _sum(kernel)
         return None if spec is None else (spec, tuple(kernel.sources))
     if anchor.weights is None:
-        mean = _mean(kernel, anchor)
+        mean = _mean(kernel, anchor, is_exact)
         return None if mean is None else (mean, tuple(kernel.sources))
-    return _weighted(kernel, anchor)
+    return _weighted(kernel, anchor, is_exact)
 
 
 def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
     """Positions of the arguments on which the output may lie."""
-    if isinstance(spec, Sum):
+    if isinstance(spec, Sum | ExactSum):
         return (0, 1)
     if isinstance(spec, Depthwise) and spec.kept_rows:
         return (0,)
@@ -65,7 +79,7 @@ def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
 
 
 def _weighted(
-    kernel: IntegerKernel, anchor: Anchor
+    kernel: IntegerKernel, anchor: Anchor, is_exact: bool
 ) -> tuple[IntegerSpec, tuple[Argument, ...]] | None:
     weights, source = kernel.weights, kernel.inputs[0]
     is_depthwise = anchor.reduction is Reduction.WEIGHTED_SUM
@@ -78,13 +92,15 @@ def _weighted(
     flat = weights.reshape(anchor.filters, -1).astype(np.int64)
     largest = np.abs(bias) + 256 * np.abs(flat).sum(axis=1)
     product = kernel.product or kernel.output
-    factors = fixed_point(real / product.scale, int(largest.max()))
-    if factors is None:
+    is_exact = is_exact or flat.shape[1] >= DEEP
+    factors = (exact if is_exact else fixed_point)(real / product.scale, int(largest.max()))
+    if factors is None or (is_exact and kernel.product and anchor.window.columns.out == 1):
         return None
     sums = (bias - source.zero * flat.sum(axis=1)).astype(np.int32)
-    table = np.stack([sums, factors.multipliers], axis=1).ravel()
+    table = factors.table(sums)
     zeros = {"input_zero": source.zero, "output_zero": product.zero}
     bounds = {"low": kernel.low, "high": kernel.high, "shift": factors.shift}
+    bounds["exact"] = is_exact
     if is_depthwise and kernel.product is None:
         spec = Depthwise(anchor.window, anchor.channels, **bounds, **zeros)
         return spec, (*kernel.sources, channelwise.pack_depthwise(weights), table)
@@ -98,33 +114,39 @@ def _weighted(
     return tiled, (kernel.sources[0], *constants, *kernel.sources[1:])
 
 
-def _mean(kernel: IntegerKernel, anchor: Anchor) -> Mean | None:
+def _mean(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Mean | None:
     window, source = anchor.window, kernel.inputs[0]
     ragged = window.rows.is_ragged or window.columns.is_ragged
     dilated = max(window.rows.dilation, window.columns.dilation) > 1
     if anchor.reduction is not Reduction.AVERAGE or ragged or dilated:
         return None
+    if is_exact and source == kernel.output:
+        return Mean(window, anchor.channels, kernel.low, kernel.high, None)
     factor = np.array([source.scale / kernel.output.scale / window.taps])
     factors = fixed_point(factor, 256 * window.taps)
     if factors is None or factors.shift:
         return None
-    return Mean(
-        window=window,
-        channels=anchor.channels,
-        bias=-source.zero * window.taps,
-        factor=int(factors.multipliers[0]),
-        low=kernel.low,
-        high=kernel.high,
-        output_zero=kernel.output.zero,
-    )
+    scaling = (-source.zero * window.taps, int(factors.columns[0, 0]), kernel.output.zero)
+    return Mean(window, anchor.channels, kernel.low, kernel.high, scaling)
 
 
 def _sum(kernel: IntegerKernel) -> Sum | None:
-    count = 1
-    for size in rules.static_shape(kernel.result):
-        count *= size
+    count = prod(rules.static_shape(kernel.result))
     added = _addition(kernel.inputs, kernel.output)
     return None if added is None else Sum(count, added, kernel.low, kernel.high)
+
+
+def _exact_sum(kernel: IntegerKernel) -> tuple[IntegerSpec, tuple[Argument, ...]] | None:
+    """Addends are shifted by 20 bits and brought to twice the larger of their scales."""
+    scales, output = [q.scale for q in kernel.inputs], kernel.output
+    twice = 2.0 * max(scales)
+    real = np.array([*(scale / twice for scale in scales), twice / (2.0**20 * output.scale)])
+    factors = exact(real, 2**30)
+    if factors is None or factors.shift:
+        return None
+    zeros = (kernel.inputs[0].zero, kernel.inputs[1].zero, output.zero)
+    spec = ExactSum(prod(rules.static_shape(kernel.result)), zeros, kernel.low, kernel.high)
+    return spec, (*kernel.sources, factors.columns.ravel())
 
 
 def _addition(addends: Sequence[Quantized], output: Quantized) -> Addition | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from offramp.backends.tvm.microkernels.integer_gather import WIDEN
+from offramp.backends.tvm.microkernels.integer_matrix import EXACT_WORDS, WORDS
 
 INTRINSICS = """\
 #ifndef OFFRAMP_DUAL
@@ -20,18 +21,22 @@ INTRINSICS = """\
 #define pair_high(a, b) ((int32_t)(((uint32_t)(b) & 0xffff0000u) | (uint32_t)(a) >> 16))
 #if defined(__ARM_FEATURE_SIMD32)
 #define dual(a, b, sum) __smlad(a, b, sum)
-static inline int32_t scaled(int32_t sum, int32_t by, int32_t zero) {
+static inline int32_t scaled(int32_t sum, const int32_t *by, int32_t zero) {
   int32_t value;
-  __asm("smmlar %0, %1, %2, %3" : "=r"(value) : "r"(sum), "r"(by), "r"(zero));
+  __asm("smmlar %0, %1, %2, %3" : "=r"(value) : "r"(sum), "r"(by[0]), "r"(zero));
   return value;
 }
 #else
 #define dual(a, b, sum) \\
   ((sum) + (int16_t)(a) * (int16_t)(b) + ((a) >> 16) * ((b) >> 16))
-static inline int32_t scaled(int32_t sum, int32_t by, int32_t zero) {
-  return (int32_t)(((int64_t)sum * by + (int64_t)zero * 4294967296 + 0x80000000LL) >> 32);
+static inline int32_t scaled(int32_t sum, const int32_t *by, int32_t zero) {
+  return (int32_t)(((int64_t)sum * by[0] + (int64_t)zero * 4294967296 + 0x80000000LL) >> 32);
 }
 #endif
+static inline int32_t scaled_exactly(int32_t sum, const int32_t *by, int32_t zero) {
+  const int32_t high = (int32_t)(((int64_t)sum * by[0] + 0x40000000) >> 31);
+  return ((high + ((1 << by[1]) >> 1) + (by[2] & (high >> 31))) >> by[1]) + zero;
+}
 static inline int8_t bounded(int32_t value, int32_t low, int32_t high) {
   return (int8_t)(value < low ? low : value > high ? high : value);
 }
@@ -42,24 +47,29 @@ static inline int8_t bounded(int32_t value, int32_t low, int32_t high) {
 
 @dataclass(frozen=True)
 class IntegerDepthwise:
-    """Structure of a microkernel. taps: of the whole window. shift, low, high: as in a tile."""
+    """Structure of a microkernel. taps: of the whole window. Others: as in a tile."""
 
     taps: int
     shift: int
     low: int
     high: int
+    exact: bool = False
 
     @property
     def name(self) -> str:
         """The C function's name."""
         bounds = f"{self.low}to{self.high}".replace("-", "m")
-        return f"integer_depthwise_{self.taps}_{self.shift}_{bounds}"
+        return f"integer_depthwise_{self.taps}_{self.shift}_{bounds}{'_exact' * self.exact}"
 
     def source(self) -> str:
         """The C definition."""
         pairs = "".join(_PAIR.format(t=t, u=t + 1) for t in range(0, self.taps - 1, 2))
         single = _SINGLE.format(t=self.taps - 1) if self.taps % 2 else ""
-        scaled = [f"scaled(s{i} * {1 << self.shift}, scales[{2 * i + 1}], zero)" for i in range(4)]
+        words = EXACT_WORDS if self.exact else WORDS
+        scale = "scaled_exactly" if self.exact else "scaled"
+        scaled = [
+            f"{scale}(s{i} * {1 << self.shift}, scales + {words * i + 1}, zero)" for i in range(4)
+        ]
         store = "".join(
             f"    out[c + {i}] = bounded({value}, {self.low}, {self.high});\n"
             for i, value in enumerate(scaled)
@@ -67,7 +77,9 @@ class IntegerDepthwise:
         return (
             WIDEN
             + INTRINSICS
-            + _FUNCTION.format(name=self.name, taps=self.taps, body=pairs + single, store=store)
+            + _FUNCTION.format(
+                name=self.name, taps=self.taps, body=pairs + single, store=store, words=words
+            )
         )
 
 
@@ -126,8 +138,9 @@ static void {name}(int8_t *out, const int8_t *in, const void *scratch, const int
     for (int32_t t = 0, x = column; t < column_taps; ++t, ++i, x += column_dilation)
       taps[i] = is_row && x >= 0 && x < columns ? line + x * channels : zeros;
   }}
-  for (int32_t c = 0; c < channels; c += 4, scales += 8) {{
-    int32_t s0 = scales[0], s1 = scales[2], s2 = scales[4], s3 = scales[6];
+  for (int32_t c = 0; c < channels; c += 4, scales += 4 * {words}) {{
+    int32_t s0 = scales[0], s1 = scales[{words}];
+    int32_t s2 = scales[2 * {words}], s3 = scales[3 * {words}];
 {body}{store}  }}
 }}
 """

@@ -8,7 +8,8 @@ or, with a residual r, clamp((that * left + r[p * step + f] * right + offset) >>
 `integer_gather`) and lie so that one load-multiple fetches a register of each pixel; four 8-bit
 weights take one load and two `sxtb16`, which leave the pairs (0, 2) and (1, 3): inputs are paired
 in the same way, so nothing is shuffled. Four outputs and four reduction steps take 13 instructions
-for 16 multiply-accumulates. `smmlar` scales a sum, rounds it and adds the zero point.
+for 16 multiply-accumulates. `smmlar` scales a sum, rounds it and adds the zero point; exact tiles
+round twice, to 31 bits and to the result, as TFLite's reference kernels do.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class IntegerTile:
     multiplied by two to this before they are scaled. unroll: groups of four reduction steps in a
     round; divides their number. low, high: bounds of the outputs, in [-128, 127]. sum_shift: of the
     sum with a residual; None without one. What is added to it is bounded by [-128, 127].
+    exact: whether sums are scaled as TFLite's reference kernels do.
     """
 
     pixels: int
@@ -45,6 +47,7 @@ class IntegerTile:
     low: int
     high: int
     sum_shift: int | None = None
+    exact: bool = False
 
     @property
     def name(self) -> str:
@@ -52,7 +55,7 @@ class IntegerTile:
         bounds = f"{self.low}to{self.high}".replace("-", "m")
         tile = f"{self.pixels}x{self.filters}_{self.unroll}_{self.shift}"
         added = "" if self.sum_shift is None else f"_plus{self.sum_shift}"
-        return f"integer_tile_{tile}_{bounds}{added}"
+        return f"integer_tile_{tile}_{bounds}{added}{'_exact' if self.exact else ''}"
 
     @property
     def outputs(self) -> int:
@@ -72,7 +75,14 @@ class IntegerTile:
             high=self.high,
             **(_PLAIN if self.sum_shift is None else _ADDING),
             result="value" if self.sum_shift is None else _SUM.format(shift=self.sum_shift),
+            words=self._words,
+            scaled=(_EXACT if self.exact else _ROUNDED_ONCE).format(shift=self.shift),
         )
+
+    @property
+    def _words(self) -> int:
+        """Words of the scale table for a filter."""
+        return EXACT_WORDS if self.exact else WORDS
 
     def _assembly(self) -> Iterator[str]:
         """Registers: r0 task, later the counter; r1 inputs; r12 weights; r10, r11, lr scratch."""
@@ -96,7 +106,7 @@ class IntegerTile:
     def _start(self) -> Iterator[str]:
         yield f"ldr r10, [r0, #{_SCALES}]"
         for i in range(self.filters):
-            yield f"ldr {_SUMS[i]}, [r10, #{8 * i}]"
+            yield f"ldr {_SUMS[i]}, [r10, #{4 * self._words * i}]"
         for i in range(1, self.pixels):
             yield f"mov {_SUMS[i]}, {_SUMS[0]}"
         yield f"ldr r1, [r0, #{_INPUT}]"
@@ -127,19 +137,19 @@ class IntegerTile:
     def _finish(self) -> Iterator[str]:
         """Scale, round, clamp and store the sums; step on to the next filters."""
         sums = _SUMS[: self.outputs]
-        yield f"ldr r10, [r0, #{_SCALES}]"
+        yield f"ldr lr, [r0, #{_SCALES}]"
         yield f"ldr r6, [r0, #{_ZERO}]"
         for i, total in enumerate(sums):
             if i == 0 or self.filters > 1:
-                yield f"ldr r11, [r10, #{8 * i + 4}]"
+                yield from self._load_scales(4 * self._words * i)
             if self.shift:
                 yield f"lsl {total}, {total}, #{self.shift}"
-            yield f"smmlar {total}, {total}, r11, r6"
+            yield from self._scale(total)
             yield f"ssat {total}, #8, {total}"
             if self.sum_shift is None:
                 yield from self._bounded(total)
-        yield f"add r10, r10, #{8 * self.filters}"
-        yield f"str r10, [r0, #{_SCALES}]"
+        yield f"add lr, lr, #{4 * self._words * self.filters}"
+        yield f"str lr, [r0, #{_SCALES}]"
         if self.sum_shift is not None:
             yield from self._added(sums, self.sum_shift)
         yield f"ldr r10, [r0, #{_OUTPUT}]"
@@ -149,6 +159,31 @@ class IntegerTile:
             yield from self._stored(sums)
             yield "add r10, r10, #1"
         yield f"str r10, [r0, #{_OUTPUT}]"
+
+    def _load_scales(self, offset: int) -> Iterator[str]:
+        """Multiplier to r11; exact: shift to r7, half a unit to r1, mask of the sign to r10."""
+        yield f"ldr r11, [lr, #{offset + 4}]"
+        if self.exact:
+            yield f"ldr r7, [lr, #{offset + 8}]"
+            yield f"ldr r10, [lr, #{offset + 12}]"
+            yield "mov r1, #1"
+            yield "lsl r1, r1, r7"
+            yield "lsr r1, r1, #1"
+
+    def _scale(self, total: str) -> Iterator[str]:
+        if not self.exact:
+            yield f"smmlar {total}, {total}, r11, r6"
+            return
+        yield f"smull r8, r9, {total}, r11"
+        yield "adds r8, r8, #0x40000000"
+        yield "adc r9, r9, #0"
+        yield "lsl r9, r9, #1"
+        yield f"orr {total}, r9, r8, lsr #31"
+        yield f"and r9, r10, {total}, asr #31"
+        yield f"add {total}, {total}, r9"
+        yield f"add {total}, {total}, r1"
+        yield f"asr {total}, {total}, r7"
+        yield f"add {total}, {total}, r6"
 
     def _stored(self, sums: tuple[str, ...]) -> Iterator[str]:
         """One filter of neighbouring pixels, `step` bytes apart."""
@@ -193,6 +228,21 @@ _INPUT, _WEIGHTS, _SCALES, _OUTPUT, _STEP, _ROUNDS, _BLOCKS, _ZERO = range(0, 32
 _RESIDUAL, _LEFT, _RIGHT, _OFFSET = range(32, 48, 4)
 """Offsets in the task that the assembly is handed."""
 
+WORDS = 2
+"""Of the scale table for a filter: bias, multiplier."""
+
+EXACT_WORDS = 4
+"""The same for exact tiles: bias, multiplier, shift to the right, mask of the sign."""
+
+_ROUNDED_ONCE = """\
+      int64_t scaled = (int64_t)(sum * (1 << {shift})) * scale[1] + (int64_t)zero * 4294967296;
+      int32_t value = (int32_t)((scaled + 0x80000000LL) >> 32);
+"""
+_EXACT = """\
+      int32_t value = (int32_t)(((int64_t)(sum * (1 << {shift})) * scale[1] + 0x40000000) >> 31);
+      value = (value + ((1 << scale[2]) >> 1) + (scale[3] & (value >> 31))) >> scale[2];
+      value += zero;
+"""
 _PLAIN = {"parameters": "", "fields": "", "values": ""}
 _ADDING = {
     "parameters": """,
@@ -228,16 +278,14 @@ static void {name}(int8_t *out, const void *x, const int8_t *w, const int32_t *s
   const int16_t *items = x;
   for (int32_t f = 0; f < blocks * {filters}; ++f)
     for (int32_t p = 0; p < {pixels}; ++p) {{
-      int32_t sum = scales[2 * f];
+      const int32_t *scale = scales + {words} * f;
+      int32_t sum = scale[0];
       for (int32_t k = 0; k < steps; ++k) {{
         int32_t half = k / 4 * 2 + k % 2, high = k / 2 % 2;
         int32_t weight = (f / {filters} * (steps / 4) + k / 4) * {filters} + f % {filters};
         sum += items[(half * {pixels} + p) * 2 + high] * w[weight * 4 + k % 4];
       }}
-      int64_t scaled = (int64_t)(sum * (1 << {shift})) * scales[2 * f + 1];
-      scaled += (int64_t)zero * 4294967296;
-      int32_t value = (int32_t)((scaled + 0x80000000LL) >> 32);
-      value = value < -128 ? -128 : value > 127 ? 127 : value;
+{scaled}      value = value < -128 ? -128 : value > 127 ? 127 : value;
       value = {result};
       out[p * step + f] = (int8_t)(value < {low} ? {low} : value > {high} ? {high} : value);
     }}

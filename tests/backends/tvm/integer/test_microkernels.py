@@ -152,7 +152,7 @@ def test_sums_and_means(tmp_path: Path) -> None:
 def test_fixed_point_is_within_half_a_unit(factor: float, total: int) -> None:
     factors = fixed_point(np.array([factor]), 2**22)
     assert factors is not None
-    scaled = ((total << factors.shift) * int(factors.multipliers[0]) + (1 << 31)) >> 32
+    scaled = ((total << factors.shift) * int(factors.columns[0, 0]) + (1 << 31)) >> 32
     assert abs(scaled - total * factor) <= 0.5 + abs(total) * max(factor * 2**-20, 2**-33)
 
 
