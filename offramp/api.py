@@ -105,6 +105,7 @@ def compile(
     seed: int = 0,
     exits: bool = True,
     finetune: bool = False,
+    exact: bool = False,
     force: bool = False,
     example_inputs: tuple[Any, ...] | None = None,
     print_after: str | None = None,
@@ -128,6 +129,8 @@ def compile(
         seed: the same seed gives the same artifact.
         exits: False compiles the network as it is.
         finetune: train the backbone together with the heads; needs `train`.
+        exact: round quantised operators as TFLite's reference kernels do, bit for bit, where they
+            are computed in integers (on microcontrollers).
         force: replace an artifact that stands at `output`.
         example_inputs: positional inputs of a torch module, to export it with.
         print_after: name of the pass after which the Program is shown to the observer.
@@ -140,7 +143,9 @@ def compile(
     """
     from offramp import compilation
 
-    options = Options(target, accuracy_drop, confidence, risk, seed, exits, finetune, print_after)
+    options = Options(
+        target, accuracy_drop, confidence, risk, seed, exits, finetune, print_after, exact
+    )
     options.check_data(calibration, train)
     if output is not None:
         folders.check_destination(Path(output), force=force)

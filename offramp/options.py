@@ -28,6 +28,7 @@ class Options:
     exits: bool = True
     finetune: bool = False
     print_after: str | None = None
+    exact: bool = False
 
     def __post_init__(self) -> None:
         targets.get(self.target)

@@ -97,5 +97,5 @@ def lower(program: Program, options: Options) -> Lowered:
     from offramp.backends.tvm import lower as tvm_lower
     from offramp.passes.memory.plan import plan_memory
 
-    lowered = tvm_lower.lower(program, targets.get(options.target))
+    lowered = tvm_lower.lower(program, targets.get(options.target), exact=options.exact)
     return replace(lowered, plan=plan_memory(lowered.plan))

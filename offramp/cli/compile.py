@@ -73,6 +73,14 @@ def compile_command(
     finetune: Annotated[
         bool, typer.Option("--finetune", help="Train the backbone together with the heads.")
     ] = False,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="Round quantised operators as TFLite's reference kernels do, bit for bit, where "
+            "they are computed in integers (on microcontrollers); a little slower.",
+        ),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the artifact in the output folder.")
     ] = False,
@@ -107,6 +115,7 @@ def compile_command(
             seed=seed,
             exits=not no_exits,
             finetune=finetune,
+            exact=exact,
             force=force,
             print_after=print_after,
             observer=observer,

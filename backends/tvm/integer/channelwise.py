@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from offramp.backends.tvm.integer.conv import Addition
+from offramp.backends.tvm.integer.scaling import Scaling
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise, KeepRow
 from offramp.backends.tvm.microkernels.integer_elementwise import (
@@ -17,7 +18,6 @@ from offramp.backends.tvm.microkernels.integer_elementwise import (
     IntegerAdd,
     IntegerMean,
 )
-from offramp.backends.tvm.microkernels.integer_matrix import EXACT_WORDS, WORDS
 from offramp.backends.tvm.tir import FunctionBuilder, external_call, tirx
 from offramp.backends.tvm.window import Window
 
@@ -28,17 +28,8 @@ class Depthwise:
 
     window: Window
     channels: int
-    shift: int
-    low: int
-    high: int
-    input_zero: int
-    output_zero: int
-    exact: bool = False
-
-    @property
-    def words(self) -> int:
-        """Words of the scale table for a channel."""
-        return EXACT_WORDS if self.exact else WORDS
+    zero: int
+    scaling: Scaling
 
     @property
     def macs(self) -> int:
@@ -65,7 +56,7 @@ class Depthwise:
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        kernel = IntegerDepthwise(self.window.taps, self.shift, self.low, self.high, self.exact)
+        kernel = IntegerDepthwise(self.window.taps, self.scaling)
         return (kernel, KeepRow()) if self.kept_rows else (kernel,)
 
 
@@ -142,12 +133,12 @@ def build_depthwise(spec: Depthwise) -> Any:
     rows, columns = window.rows, window.columns
     source = code.pointer("input", window.inputs * spec.channels, "int8")
     weights = code.pointer("weights", spec.weights, "int32")
-    scales = code.pointer("scales", spec.words * spec.channels, "int32")
+    scales = code.pointer("scales", spec.scaling.words * spec.channels, "int32")
     output = code.pointer("output", window.outputs * spec.channels, "int8")
     zeros = code.pointer("workspace", spec.workspace, "uint8")
     kernel, *_ = spec.microkernels()
     with code.loop("channel", spec.channels) as channel:
-        code.store(zeros, channel, tirx.IntImm("uint8", spec.input_zero & 0xFF))
+        code.store(zeros, channel, tirx.IntImm("uint8", spec.zero & 0xFF))
     line = columns.size * spec.channels
     with code.loop("image", window.batch) as image, code.loop("row", rows.out) as row:
         if spec.kept_rows:
@@ -172,7 +163,7 @@ def build_depthwise(spec: Depthwise) -> Any:
                     columns.taps,
                     rows.dilation,
                     columns.dilation,
-                    spec.output_zero,
+                    spec.scaling.zero,
                     row,
                     spec.kept_rows,
                 )

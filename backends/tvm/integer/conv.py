@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from offramp.backends.tvm.integer.scaling import Scaling
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_gather import IntegerGather
-from offramp.backends.tvm.microkernels.integer_matrix import EXACT_WORDS, WIDEST, WORDS, IntegerTile
+from offramp.backends.tvm.microkernels.integer_matrix import WIDEST, IntegerTile
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
 from offramp.backends.tvm.window import Window
 
@@ -34,21 +35,16 @@ class Addition:
 class IntegerConv:
     """Structure of an ungrouped convolution.
 
-    window: over the image, flattened where it slides nowhere. shift: of the sums. low, high:
-    bounds of the outputs. input_zero, output_zero: zero points. addition: of a residual. exact:
-    whether sums are scaled as TFLite's reference kernels do.
+    window: over the image, flattened where it slides nowhere. zero: zero point of the input.
+    scaling: of the sums. addition: of a residual.
     """
 
     window: Window
     channels: int
     filters: int
-    shift: int
-    low: int
-    high: int
-    input_zero: int
-    output_zero: int
+    zero: int
+    scaling: Scaling
     addition: Addition | None = None
-    exact: bool = False
 
     @property
     def macs(self) -> int:
@@ -94,14 +90,7 @@ class IntegerConv:
         rounds = self.steps // 4
         unroll = max(n for n in (4, 3, 2, 1) if rounds % n == 0)
         added = None if self.addition is None else self.addition.shift
-        return IntegerTile(
-            pixels, filters, self.shift, unroll, self.low, self.high, added, self.exact
-        )
-
-    @property
-    def words(self) -> int:
-        """Words of the scale table for a filter."""
-        return EXACT_WORDS if self.exact else WORDS
+        return IntegerTile(pixels, filters, unroll, self.scaling, added)
 
     def gather(self, pixels: int) -> IntegerGather:
         """What collects the inputs of a tile."""
@@ -138,7 +127,7 @@ def build(spec: IntegerConv) -> Any:
     arrays = _Arrays(
         input=code.pointer("input", window.inputs * spec.channels, "int8"),
         weights=code.pointer("weights", spec.steps * spec.filters, "int8"),
-        scales=code.pointer("scales", spec.words * spec.filters, "int32"),
+        scales=code.pointer("scales", spec.scaling.words * spec.filters, "int32"),
         residual=code.pointer("residual", size, "int8") if spec.addition else None,
         output=code.pointer("output", size, "int8"),
         workspace=code.pointer("workspace", spec.workspace, "uint8"),
@@ -186,7 +175,7 @@ def _tile(
             rows.dilation,
             columns.dilation,
             columns.stride,
-            spec.input_zero,
+            spec.zero,
         )
     )
     position = (image * rows.out + row) * columns.out + column
@@ -199,12 +188,12 @@ def _tile(
                 arrays.output.address(place),
                 arrays.workspace.address(0),
                 arrays.weights.address(first * spec.steps),
-                arrays.scales.address(spec.words * first),
+                arrays.scales.address(spec.scaling.words * first),
                 spec.steps // (4 * tile.unroll),
                 blocks,
                 spec.steps,
                 spec.filters,
-                spec.output_zero,
+                spec.scaling.zero,
                 *_residual(spec, arrays, place),
             )
         )

@@ -14,6 +14,39 @@ import numpy.typing as npt
 
 LARGEST = 2.0**31 - 1
 
+WORDS = 2
+"""Of a scale table for a channel: bias, multiplier."""
+
+EXACT_WORDS = 4
+"""The same for exact scaling: bias, multiplier, shift to the right, mask of the sign."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What is done to sums, the same in all channels.
+
+    shift: to the left, before they are multiplied. low, high: bounds of the outputs, in
+    [-128, 127]. zero: zero point of the outputs. exact: with the rounding of TFLite's reference
+    kernels.
+    """
+
+    shift: int
+    low: int
+    high: int
+    zero: int
+    exact: bool
+
+    @property
+    def words(self) -> int:
+        """Words of the scale table for a channel."""
+        return EXACT_WORDS if self.exact else WORDS
+
+    @property
+    def name(self) -> str:
+        """What it adds to the name of a C function; the zero point is an argument."""
+        bounds = f"{self.low}to{self.high}".replace("-", "m")
+        return f"{self.shift}_{bounds}{'_exact' if self.exact else ''}"
+
 
 @dataclass(frozen=True)
 class Quantized:

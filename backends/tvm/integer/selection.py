@@ -16,12 +16,13 @@ from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, 
 from offramp.backends.tvm.integer.conv import Addition, IntegerConv
 from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
-from offramp.backends.tvm.integer.scaling import Quantized, exact, fixed_point
+from offramp.backends.tvm.integer.scaling import Quantized, Scaling, exact, fixed_point
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
 IntegerSpec = IntegerConv | Depthwise | Mean | Sum | ExactSum | Linear
 Argument = ir.Value | npt.NDArray[np.generic]
+Specified = tuple[IntegerSpec, tuple[Argument, ...]]
 
 DEEP = 96
 """Reduction steps from which on exact scaling, eight instructions more an output, costs so little
@@ -48,9 +49,7 @@ def build(spec: IntegerSpec) -> Any:
             return linear.build(spec)
 
 
-def specify(
-    kernel: IntegerKernel, *, is_exact: bool
-) -> tuple[IntegerSpec, tuple[Argument, ...]] | None:
+def specify(kernel: IntegerKernel, *, is_exact: bool) -> Specified | None:
     """The specification and the arguments without the output; None if no template fits.
 
     is_exact: whether all rounding is that of TFLite's reference kernels.
@@ -78,40 +77,48 @@ def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
     return (*([0] if spec.may_overwrite else []), *([3] if spec.addition else []))
 
 
-def _weighted(
-    kernel: IntegerKernel, anchor: Anchor, is_exact: bool
-) -> tuple[IntegerSpec, tuple[Argument, ...]] | None:
+def _weighted(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Specified | None:
     weights, source = kernel.weights, kernel.inputs[0]
     is_depthwise = anchor.reduction is Reduction.WEIGHTED_SUM
     if weights is None or (anchor.groups > 1 and not is_depthwise):
         return None
-    if is_depthwise and anchor.channels % 4:
-        return None
-    real = source.scale * kernel.scales
+    real, product = source.scale * kernel.scales, kernel.product or kernel.output
     bias = np.zeros(anchor.filters) if anchor.bias is None else np.rint(anchor.bias / real)
     flat = weights.reshape(anchor.filters, -1).astype(np.int64)
     largest = np.abs(bias) + 256 * np.abs(flat).sum(axis=1)
-    product = kernel.product or kernel.output
     is_exact = is_exact or flat.shape[1] >= DEEP
     factors = (exact if is_exact else fixed_point)(real / product.scale, int(largest.max()))
-    if factors is None or (is_exact and kernel.product and anchor.window.columns.out == 1):
+    if factors is None:
         return None
-    sums = (bias - source.zero * flat.sum(axis=1)).astype(np.int32)
-    table = factors.table(sums)
-    zeros = {"input_zero": source.zero, "output_zero": product.zero}
-    bounds = {"low": kernel.low, "high": kernel.high, "shift": factors.shift}
-    bounds["exact"] = is_exact
-    if is_depthwise and kernel.product is None:
-        spec = Depthwise(anchor.window, anchor.channels, **bounds, **zeros)
-        return spec, (*kernel.sources, channelwise.pack_depthwise(weights), table)
-    window, added = anchor.window.flattened(), None
+    table = factors.table((bias - source.zero * flat.sum(axis=1)).astype(np.int32))
+    scaling = Scaling(factors.shift, kernel.low, kernel.high, product.zero, is_exact)
+    return (_depthwise if is_depthwise else _conv)(kernel, anchor, scaling, table)
+
+
+def _depthwise(
+    kernel: IntegerKernel, anchor: Anchor, scaling: Scaling, table: npt.NDArray[np.int32]
+) -> Specified | None:
+    weights = kernel.weights
+    if weights is None or kernel.product is not None or anchor.channels % 4:
+        return None
+    spec = Depthwise(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
+    return spec, (*kernel.sources, channelwise.pack_depthwise(weights), table)
+
+
+def _conv(
+    kernel: IntegerKernel, anchor: Anchor, scaling: Scaling, table: npt.NDArray[np.int32]
+) -> Specified | None:
+    window, weights, added = anchor.window.flattened(), kernel.weights, None
     if kernel.product is not None:
         added = _addition([kernel.product, kernel.inputs[-1]], kernel.output)
-        if added is None or is_depthwise or window.columns.out == 1:
+        if added is None or window.columns.out == 1:
             return None
-    tiled = IntegerConv(window, anchor.channels, anchor.filters, addition=added, **bounds, **zeros)
-    constants = (conv.pack_weights(tiled, weights), table)
-    return tiled, (kernel.sources[0], *constants, *kernel.sources[1:])
+    zero = kernel.inputs[0].zero
+    spec = IntegerConv(window, anchor.channels, anchor.filters, zero, scaling, added)
+    if weights is None:
+        return None
+    constants = (conv.pack_weights(spec, weights), table)
+    return spec, (kernel.sources[0], *constants, *kernel.sources[1:])
 
 
 def _mean(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Mean | None:
@@ -136,7 +143,7 @@ def _sum(kernel: IntegerKernel) -> Sum | None:
     return None if added is None else Sum(count, added, kernel.low, kernel.high)
 
 
-def _exact_sum(kernel: IntegerKernel) -> tuple[IntegerSpec, tuple[Argument, ...]] | None:
+def _exact_sum(kernel: IntegerKernel) -> Specified | None:
     """Addends are shifted by 20 bits and brought to twice the larger of their scales."""
     scales, output = [q.scale for q in kernel.inputs], kernel.output
     twice = 2.0 * max(scales)

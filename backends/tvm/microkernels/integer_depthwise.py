@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from offramp.backends.tvm.integer.scaling import Scaling
 from offramp.backends.tvm.microkernels.integer_gather import WIDEN
-from offramp.backends.tvm.microkernels.integer_matrix import EXACT_WORDS, WORDS
 
 INTRINSICS = """\
 #ifndef OFFRAMP_DUAL
@@ -47,31 +47,28 @@ static inline int8_t bounded(int32_t value, int32_t low, int32_t high) {
 
 @dataclass(frozen=True)
 class IntegerDepthwise:
-    """Structure of a microkernel. taps: of the whole window. Others: as in a tile."""
+    """Structure of a microkernel. taps: of the whole window. scaling: of the sums."""
 
     taps: int
-    shift: int
-    low: int
-    high: int
-    exact: bool = False
+    scaling: Scaling
 
     @property
     def name(self) -> str:
         """The C function's name."""
-        bounds = f"{self.low}to{self.high}".replace("-", "m")
-        return f"integer_depthwise_{self.taps}_{self.shift}_{bounds}{'_exact' * self.exact}"
+        return f"integer_depthwise_{self.taps}_{self.scaling.name}"
 
     def source(self) -> str:
         """The C definition."""
         pairs = "".join(_PAIR.format(t=t, u=t + 1) for t in range(0, self.taps - 1, 2))
         single = _SINGLE.format(t=self.taps - 1) if self.taps % 2 else ""
-        words = EXACT_WORDS if self.exact else WORDS
-        scale = "scaled_exactly" if self.exact else "scaled"
+        words = self.scaling.words
+        scale = "scaled_exactly" if self.scaling.exact else "scaled"
         scaled = [
-            f"{scale}(s{i} * {1 << self.shift}, scales + {words * i + 1}, zero)" for i in range(4)
+            f"{scale}(s{i} * {1 << self.scaling.shift}, scales + {words * i + 1}, zero)"
+            for i in range(4)
         ]
         store = "".join(
-            f"    out[c + {i}] = bounded({value}, {self.low}, {self.high});\n"
+            f"    out[c + {i}] = bounded({value}, {self.scaling.low}, {self.scaling.high});\n"
             for i, value in enumerate(scaled)
         )
         return (

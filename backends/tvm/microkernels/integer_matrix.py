@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from offramp.backends.tvm.integer.scaling import Scaling
 from offramp.backends.tvm.microkernels.assembly import quoted
 
 WIDEST = 4
@@ -33,29 +34,23 @@ _INPUTS = ("r6", "r7", "r8", "r9")
 class IntegerTile:
     """Structure of a microkernel.
 
-    pixels, filters: outputs that are summed side by side; one of the two is 1. shift: sums are
-    multiplied by two to this before they are scaled. unroll: groups of four reduction steps in a
-    round; divides their number. low, high: bounds of the outputs, in [-128, 127]. sum_shift: of the
+    pixels, filters: outputs that are summed side by side; one of the two is 1. unroll: groups of
+    four reduction steps in a round; divides their number. scaling: of the sums. sum_shift: of the
     sum with a residual; None without one. What is added to it is bounded by [-128, 127].
-    exact: whether sums are scaled as TFLite's reference kernels do.
     """
 
     pixels: int
     filters: int
-    shift: int
     unroll: int
-    low: int
-    high: int
+    scaling: Scaling
     sum_shift: int | None = None
-    exact: bool = False
 
     @property
     def name(self) -> str:
         """The C function's name."""
-        bounds = f"{self.low}to{self.high}".replace("-", "m")
-        tile = f"{self.pixels}x{self.filters}_{self.unroll}_{self.shift}"
+        tile = f"{self.pixels}x{self.filters}_{self.unroll}"
         added = "" if self.sum_shift is None else f"_plus{self.sum_shift}"
-        return f"integer_tile_{tile}_{bounds}{added}{'_exact' if self.exact else ''}"
+        return f"integer_tile_{tile}_{self.scaling.name}{added}"
 
     @property
     def outputs(self) -> int:
@@ -70,19 +65,16 @@ class IntegerTile:
             assembly=quoted(self._assembly()),
             pixels=self.pixels,
             filters=self.filters,
-            shift=self.shift,
-            low=self.low,
-            high=self.high,
+            shift=self.scaling.shift,
+            low=self.scaling.low,
+            high=self.scaling.high,
             **(_PLAIN if self.sum_shift is None else _ADDING),
             result="value" if self.sum_shift is None else _SUM.format(shift=self.sum_shift),
-            words=self._words,
-            scaled=(_EXACT if self.exact else _ROUNDED_ONCE).format(shift=self.shift),
+            words=self.scaling.words,
+            scaled=(_EXACT if self.scaling.exact else _ROUNDED_ONCE).format(
+                shift=self.scaling.shift
+            ),
         )
-
-    @property
-    def _words(self) -> int:
-        """Words of the scale table for a filter."""
-        return EXACT_WORDS if self.exact else WORDS
 
     def _assembly(self) -> Iterator[str]:
         """Registers: r0 task, later the counter; r1 inputs; r12 weights; r10, r11, lr scratch."""
@@ -106,7 +98,7 @@ class IntegerTile:
     def _start(self) -> Iterator[str]:
         yield f"ldr r10, [r0, #{_SCALES}]"
         for i in range(self.filters):
-            yield f"ldr {_SUMS[i]}, [r10, #{4 * self._words * i}]"
+            yield f"ldr {_SUMS[i]}, [r10, #{4 * self.scaling.words * i}]"
         for i in range(1, self.pixels):
             yield f"mov {_SUMS[i]}, {_SUMS[0]}"
         yield f"ldr r1, [r0, #{_INPUT}]"
@@ -141,14 +133,14 @@ class IntegerTile:
         yield f"ldr r6, [r0, #{_ZERO}]"
         for i, total in enumerate(sums):
             if i == 0 or self.filters > 1:
-                yield from self._load_scales(4 * self._words * i)
-            if self.shift:
-                yield f"lsl {total}, {total}, #{self.shift}"
+                yield from self._load_scales(4 * self.scaling.words * i)
+            if self.scaling.shift:
+                yield f"lsl {total}, {total}, #{self.scaling.shift}"
             yield from self._scale(total)
             yield f"ssat {total}, #8, {total}"
             if self.sum_shift is None:
                 yield from self._bounded(total)
-        yield f"add lr, lr, #{4 * self._words * self.filters}"
+        yield f"add lr, lr, #{4 * self.scaling.words * self.filters}"
         yield f"str lr, [r0, #{_SCALES}]"
         if self.sum_shift is not None:
             yield from self._added(sums, self.sum_shift)
@@ -163,7 +155,7 @@ class IntegerTile:
     def _load_scales(self, offset: int) -> Iterator[str]:
         """Multiplier to r11; exact: shift to r7, half a unit to r1, mask of the sign to r10."""
         yield f"ldr r11, [lr, #{offset + 4}]"
-        if self.exact:
+        if self.scaling.exact:
             yield f"ldr r7, [lr, #{offset + 8}]"
             yield f"ldr r10, [lr, #{offset + 12}]"
             yield "mov r1, #1"
@@ -171,7 +163,7 @@ class IntegerTile:
             yield "lsr r1, r1, #1"
 
     def _scale(self, total: str) -> Iterator[str]:
-        if not self.exact:
+        if not self.scaling.exact:
             yield f"smmlar {total}, {total}, r11, r6"
             return
         yield f"smull r8, r9, {total}, r11"
@@ -212,7 +204,10 @@ class IntegerTile:
         yield f"str r1, [r0, #{_RESIDUAL}]"
 
     def _bounded(self, total: str) -> Iterator[str]:
-        for bound, default, condition in ((self.low, -128, "lt"), (self.high, 127, "gt")):
+        for bound, default, condition in (
+            (self.scaling.low, -128, "lt"),
+            (self.scaling.high, 127, "gt"),
+        ):
             if bound != default:
                 yield f"cmp {total}, #{bound}"
                 yield f"it {condition}"
@@ -227,12 +222,6 @@ def _place(base: str, pixel: int) -> str:
 _INPUT, _WEIGHTS, _SCALES, _OUTPUT, _STEP, _ROUNDS, _BLOCKS, _ZERO = range(0, 32, 4)
 _RESIDUAL, _LEFT, _RIGHT, _OFFSET = range(32, 48, 4)
 """Offsets in the task that the assembly is handed."""
-
-WORDS = 2
-"""Of the scale table for a filter: bias, multiplier."""
-
-EXACT_WORDS = 4
-"""The same for exact tiles: bias, multiplier, shift to the right, mask of the sign."""
 
 _ROUNDED_ONCE = """\
       int64_t scaled = (int64_t)(sum * (1 << {shift})) * scale[1] + (int64_t)zero * 4294967296;

@@ -37,9 +37,12 @@ def kinds(lowered: Lowered) -> Counter[str]:
     return Counter(name.removeprefix("odd_").rsplit("_", 1)[0] for name in names)
 
 
-def test_every_operator_becomes_an_integer_kernel(quantised: onnx.ModelProto) -> None:
-    lowered = lower(from_onnx(quantised), targets.get("cortex-m7"))
-    expected = {"conv": 5, "depthwise": 2, "add": 1, "average_pool": 1, "dense": 2}
+@pytest.mark.parametrize("exact", [True, False])
+def test_every_operator_becomes_an_integer_kernel(quantised: onnx.ModelProto, exact: bool) -> None:
+    """A sum is part of the convolution behind it, but for exact ones."""
+    lowered = lower(from_onnx(quantised), targets.get("cortex-m7"), exact=exact)
+    expected = {"conv": 5, "depthwise": 2, "average_pool": 1, "dense": 2}
+    expected |= {"add": 1} if exact else {}
     assert kinds(lowered) == {**expected, "convert": 2, "tail": 2}
     calls = lowered.plan.blocks[0].calls
     types = {lowered.plan.buffers[name].dtype for c in calls[1:-1] for name in c.arguments}
@@ -60,3 +63,26 @@ def test_answers_agree_with_onnxruntime(
     units = np.abs(found - by_onnxruntime(quantised, x)) / step(quantised)
     assert units.max() < 2.1
     assert units.mean() < 0.5
+
+
+@pytest.mark.arm
+@pytest.mark.shared
+@pytest.mark.parametrize("model", ["ad_fcae", "kws_dscnn", "ic_resnet8", "vww_mbv1"])
+def test_exact_answers_are_those_of_tflite(model: str, shared: Path, tmp_path: Path) -> None:
+    """Bit for bit, softmax included; the fast kernels name the same class."""
+    program = from_onnx(shared / "models" / f"{model}_int8.onnx")
+    samples = np.load(shared / "models" / f"{model}_int8_samples.npz")
+    for exact in (True, False):
+        folder = tmp_path / str(exact)
+        folder.mkdir()
+        lowered = lower(program, targets.get("cortex-m7"), exact=exact)
+        backend = backends.get("cortex-m7")
+        backend.emit(Lowered(plan_memory(lowered.plan), lowered.kernels), folder)
+        runner = backend.load(folder)
+        (tensor,) = runner.interface.inputs
+        x = samples["x"].reshape(-1, *tensor.shape[1:])[:4]
+        (found,) = runner.run({tensor.name: x}).outputs.values()
+        expected = samples["y"].reshape(-1, *found.shape[1:])[:4]
+        if exact:
+            np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))

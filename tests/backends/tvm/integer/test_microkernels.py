@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from offramp.backends import tools
 from offramp.backends.tvm.integer.channelwise import pack_depthwise
 from offramp.backends.tvm.integer.conv import IntegerConv, pack_weights
-from offramp.backends.tvm.integer.scaling import fixed_point
+from offramp.backends.tvm.integer.scaling import Scaling, fixed_point
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise
 from offramp.backends.tvm.microkernels.integer_elementwise import IntegerAdd, IntegerMean
@@ -79,7 +79,7 @@ def test_a_tile_is_a_convolution(
         Axis(height, out[0], taps[0], stride, pad[0]),
         Axis(width, out[1], taps[1], stride, pad[1]),
     )
-    spec = IntegerConv(window, channels, filters, 0, -128, 127, zero, 5)
+    spec = IntegerConv(window, channels, filters, zero, Scaling(0, -128, 127, 5, exact=False))
     image = random.integers(-128, 128, (height, width, channels), dtype=np.int8)
     weights = random.integers(-127, 128, (filters, channels, *taps), dtype=np.int8)
     table = np.stack([random.integers(-9999, 9999, filters), random.integers(1, 2**26, filters)], 1)
@@ -114,7 +114,7 @@ def test_a_tile_is_a_convolution(
 @pytest.mark.parametrize("taps", [1, 2, 9, 12])
 def test_depthwise_sums_all_taps(tmp_path: Path, taps: int) -> None:
     random = np.random.default_rng(taps)
-    channels, kernel = 8, IntegerDepthwise(taps, 1, -128, 100)
+    channels, kernel = 8, IntegerDepthwise(taps, Scaling(1, -128, 100, -7, exact=False))
     image = random.integers(-128, 128, (1, taps, channels), dtype=np.int8)
     weights = random.integers(-127, 128, (channels, 1, 1, taps), dtype=np.int8)
     table = np.stack([random.integers(-99, 99, channels), random.integers(1, 2**26, channels)], 1)
@@ -163,11 +163,12 @@ def test_sums_that_leave_32_bits_are_refused() -> None:
 
 def test_variants_have_names_of_their_own() -> None:
     kernels: list[Microkernel] = [
-        IntegerTile(pixels, filters, shift, unroll, low, 127)
+        IntegerTile(pixels, filters, unroll, Scaling(shift, low, 127, 0, exact))
         for pixels, filters in [(1, 1), (4, 1), (1, 4)]
         for shift in (0, 2)
         for unroll in (1, 4)
         for low in (-128, 3)
+        for exact in (True, False)
     ]
     kernels += [IntegerGather(pixels, whole) for pixels in (1, 4) for whole in (True, False)]
     names = [kernel.name for kernel in kernels]
