@@ -34,6 +34,7 @@ def read_model(model: Any, example_inputs: tuple[Any, ...] | None = None) -> Pro
     """
     program = _program(model, example_inputs)
     _check_weights(program)
+    _check_scales(program)
     return program
 
 
@@ -66,6 +67,24 @@ def _check_weights(program: Program) -> None:
                 raise UserError(
                     f"{bad} of the {tensor.size} elements of weight {name!r} are NaN: no answer of "
                     "this network would mean anything; export it again from a sound checkpoint"
+                )
+
+
+def _check_scales(program: Program) -> None:
+    """Every (de)quantisation by constant scales: they are finite and positive."""
+    for block in program.blocks.values():
+        for node in block.graph:
+            scale = node.inputs[1] if len(node.inputs) > 1 else None
+            if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or scale is None:
+                continue
+            if scale.const_value is None:
+                continue
+            values = scale.const_value.numpy().astype(np.float64).ravel()
+            wrong = values[~(np.isfinite(values) & (values > 0))]
+            if wrong.size:
+                raise UserError(
+                    f"{node.op_type} {node.name!r} has a scale of {wrong[0]:g}: expected a finite "
+                    "number above zero; quantise the model again"
                 )
 
 

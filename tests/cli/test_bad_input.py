@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 
 from offramp.compiler import artifact
@@ -53,6 +54,45 @@ def save(path: Path, model: onnx.ModelProto) -> Path:
 
 def test_a_missing_file(refused: Refused, tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "nothing.onnx").lower()
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.5, float("nan"), float("inf")])
+def test_a_scale_that_scales_nothing(refused: Refused, tmp_path: Path, scale: float) -> None:
+    message = refused(save(tmp_path / "m.onnx", quantised(scale)), "--no-exits")
+    assert "QuantizeLinear 'narrow' has a scale of" in message
+    assert "above zero" in message
+
+
+@pytest.mark.parametrize("target", ["x86-64", pytest.param("cortex-m7", marks=pytest.mark.arm)])
+def test_blocked_quantisation(offramp: Command, tmp_path: Path, target: str) -> None:
+    """Weights with a scale for every two of a row: compiled, or refused by name."""
+    made = quantised(0.1, blocked=True)
+    out = tmp_path / "out"
+    outcome = offramp(
+        "compile", save(tmp_path / "m.onnx", made), "--no-exits", "--target", target, "-o", out
+    )
+    assert outcome.code == 0 or "DequantizeLinear" in outcome.message
+    assert "Traceback" not in outcome.message
+
+
+def quantised(scale: float, *, blocked: bool = False) -> onnx.ModelProto:
+    """A dense layer on integers."""
+    per_row = "scales = {0.1, 0.1, 0.1, 0.1, 0.1, 0.1}" if blocked else "scales = {0.1}"
+    kind = "float[2,3]" if blocked else "float"
+    blocks = "<axis = 0, block_size = 2> (w, scales)" if blocked else "(w, scales)"
+    return onnx.parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["" : 21]>
+        dense (float[1,4] x) => (float[1,3] y)
+        <float scale = {{{scale}}}, int8 zero = {{0}}, {kind} {per_row},
+         int8[4,3] w = {{1, -2, 3, 4, -5, 6, 7, -8, 9, 10, -11, 12}}> {{
+          [narrow] q = QuantizeLinear (x, scale, zero)
+          d = DequantizeLinear (q, scale, zero)
+          v = DequantizeLinear {blocks}
+          m = MatMul (d, v)
+          n = QuantizeLinear (m, scale, zero)
+          y = DequantizeLinear (n, scale, zero)
+        }}"""
+    )
 
 
 def test_a_weight_that_is_not_a_number(refused: Refused, tmp_path: Path) -> None:

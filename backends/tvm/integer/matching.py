@@ -54,7 +54,7 @@ def fold_constants(graph: ir.Graph) -> None:
     for node in graph:
         if node.op_type == "DequantizeLinear" and node.domain == "":
             data, scale = constant(node.inputs[0]), constant(node.inputs[1])
-            if data is not None and scale is not None:
+            if data is not None and scale is not None and scale.ndim < 2:
                 real = (data.astype(np.float32) - _zeros(node, data)) * _along_axis(
                     node, scale, data
                 )
