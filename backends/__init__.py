@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 _BACKENDS = {
     "x86-64": "offramp.backends.x86_64",
-    "cortex-m7": "offramp.backends.cortex_m7",
+    "cortex-m4": "offramp.backends.cortex_m",
+    "cortex-m7": "offramp.backends.cortex_m",
 }
 
 

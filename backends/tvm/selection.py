@@ -169,21 +169,23 @@ def _kind(anchor: Anchor) -> str:
 def _specify(kernel: Kernel, target: Target) -> Windowed:
     if kernel.anchor.reduction is None:
         is_plain = kernel.anchor.groups == 1 and kernel.anchor.window.columns.dilation == 1
-        return _tiled_conv(kernel) if is_plain and target.microkernels else _conv(kernel, target)
+        is_tiled = is_plain and target.microkernels
+        return _tiled_conv(kernel, target) if is_tiled else _conv(kernel, target)
     if kernel.anchor.reduction is Reduction.WEIGHTED_SUM and target.microkernels:
-        return _tiled_depthwise(kernel)
+        return _tiled_depthwise(kernel, target)
     return _channelwise(kernel, target, kernel.anchor.reduction)
 
 
-def _activation(steps: list[Step]) -> tuple[Activation, Epilogue]:
+def _activation(steps: list[Step], target: Target) -> tuple[Activation, Epilogue]:
     """The activation that a microkernel applies, and the steps that are left."""
     activation = _ACTIVATIONS.get(steps[0], Activation.NONE) if steps else Activation.NONE
-    return activation, tuple(steps if activation is Activation.NONE else steps[1:])
+    rest = tuple(steps if activation is Activation.NONE else steps[1:])
+    return activation if target.float_maximum else activation.without_maximum(), rest
 
 
-def _tiled_depthwise(kernel: Kernel) -> TiledDepthwise:
+def _tiled_depthwise(kernel: Kernel, target: Target) -> TiledDepthwise:
     """The microkernel applies an activation; other steps follow it."""
-    activation, rest = _activation(kernel.steps)
+    activation, rest = _activation(kernel.steps, target)
     return TiledDepthwise(
         window=kernel.anchor.window,
         channels=kernel.anchor.channels,
@@ -244,12 +246,12 @@ def _conv(kernel: Kernel, target: Target) -> Conv:
     )
 
 
-def _tiled_conv(kernel: Kernel) -> TiledConv:
+def _tiled_conv(kernel: Kernel, target: Target) -> TiledConv:
     """The microkernel adds a residual and applies an activation; other steps follow it."""
     anchor, steps = kernel.anchor, list(kernel.steps)
     has_residual = steps[:1] == [Step("Add", (), Operand.TENSOR)]
     steps = steps[1:] if has_residual else steps
-    activation, rest = _activation(steps)
+    activation, rest = _activation(steps, target)
     return TiledConv(
         window=anchor.window.flattened(),
         channels=anchor.channels,

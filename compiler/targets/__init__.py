@@ -20,6 +20,18 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Board:
+    """An emulated board.
+
+    machine: QEMU's name for it. processor: in words. flags: of GCC, for its processor.
+    """
+
+    machine: str
+    processor: str
+    flags: str
+
+
+@dataclass(frozen=True)
 class Extension:
     """A wider processor of the same family, recognised when the code runs.
 
@@ -42,7 +54,9 @@ class Target:
     fma_latency: multiply-accumulates that must be in flight to keep the units busy.
     max_unrolled: multiply-accumulates in the body of an innermost loop.
     panel: output channels that packed weights keep together; 0: as many as a register tile has.
-    microkernels: C output may use those of backends/tvm/microkernels.py.
+    microkernels: C output may use those of backends/tvm/microkernels.
+    float_maximum: the floating-point unit has one instruction for a maximum (Arm: FPv5).
+    board: on which emitted code is emulated; None where it runs on this machine.
     extension: kernels are compiled for this processor as well, and chosen at run time.
     tile_overhead: issue slots spent around one register tile.
     cost: coefficients of the analytical cost model, by kernel kind (units per MAC, element, call).
@@ -62,7 +76,9 @@ class Target:
     memories: tuple[Memory, ...] = ()
     panel: int = 0
     microkernels: bool = False
+    float_maximum: bool = True
     extension: Extension | None = None
+    board: Board | None = None
 
     def extended(self) -> Target | None:
         """The same target with its extension as the processor, if it has one."""
@@ -96,4 +112,5 @@ def get(name: str) -> Target:
     data = tomllib.loads(text)
     memories = tuple(Memory(**m) for m in data.pop("memories", []))
     extension = Extension(**data.pop("extension")) if "extension" in data else None
-    return Target(name=name, memories=memories, extension=extension, **data)
+    board = Board(**data.pop("board")) if "board" in data else None
+    return Target(name=name, memories=memories, extension=extension, board=board, **data)

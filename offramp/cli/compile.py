@@ -35,7 +35,8 @@ def compile_command(
         Path, typer.Option("--output", "-o", help="Folder to write.", show_default=False)
     ],
     target: Annotated[
-        str, typer.Option("--target", help="Machine to compile for: x86-64 or cortex-m7.")
+        str,
+        typer.Option("--target", help="Machine to compile for: x86-64, cortex-m4 or cortex-m7."),
     ] = "x86-64",
     train: Annotated[
         Path | None,

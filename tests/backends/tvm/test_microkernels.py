@@ -66,13 +66,14 @@ def network() -> onnx.ModelProto:
 
 
 @pytest.mark.arm
-def test_assembly_agrees_with_onnxruntime(tmp_path: Path) -> None:
-    model, target = network(), targets.get("cortex-m7")
+@pytest.mark.parametrize("name", ["cortex-m4", "cortex-m7"])
+def test_assembly_agrees_with_onnxruntime(tmp_path: Path, name: str) -> None:
+    model, target = network(), targets.get(name)
     lowered = lower(from_onnx(model), target)
     kinds = ("conv", "depthwise", "dense")
     kernels = [s for s in lowered.kernels.symbols if any(kind in s for kind in kinds)]
     assert len(kernels) == 10
-    backend = backends.get("cortex-m7")
+    backend = backends.get(name)
     backend.emit(Lowered(plan_memory(lowered.plan), lowered.kernels), tmp_path)
     x = np.random.default_rng(5).standard_normal((3, 5, 11, 9)).astype(np.float32)
     found = backend.load(tmp_path).run({"x": x}).outputs["y"]

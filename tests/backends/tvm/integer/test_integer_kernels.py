@@ -49,7 +49,14 @@ def test_every_operator_becomes_an_integer_kernel(quantised: onnx.ModelProto, ex
     assert types == {"int8", "int32"}
 
 
-@pytest.mark.parametrize("target", [pytest.param("cortex-m7", marks=pytest.mark.arm), "x86-64"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("cortex-m4", marks=pytest.mark.arm),
+        pytest.param("cortex-m7", marks=pytest.mark.arm),
+        "x86-64",
+    ],
+)
 def test_answers_agree_with_onnxruntime(
     quantised: onnx.ModelProto, target: str, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from offramp import backends
 from offramp.backends import tools
-from offramp.backends.cortex_m7.firmware import INSTRUCTIONS_PER_TICK, NM
+from offramp.backends.cortex_m.firmware import INSTRUCTIONS_PER_TICK, NM
 from offramp.backends.qemu.counter import symbols
 from offramp.backends.samples import forcing
 from offramp.compiler.errors import ToolError, UserError

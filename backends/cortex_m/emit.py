@@ -1,4 +1,4 @@
-"""From a planned Program to C sources that drop into any Cortex-M7 project."""
+"""From a planned Program to C sources that drop into any Cortex-M project."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from offramp.compiler.errors import UserError
 from offramp.compiler.targets import Target
 from offramp.passes.memory.validate import check_memory
 
-PACKAGE = "offramp.backends.cortex_m7"
+PACKAGE = "offramp.backends.cortex_m"
 _TEMPLATES = {
     "Makefile.j2": "Makefile",
     "README.md.j2": "README.md",
     "board/main.c.j2": "board/main.c",
+    "board/board.ld.j2": "board/board.ld",
 }
-_COPIED = ("board/startup.c", "board/semihosting.h", "board/mps2-an500.ld")
+_COPIED = ("board/startup.c", "board/semihosting.h")
 
 
 def emit(lowered: LoweredProgram, folder: Path) -> None:
@@ -40,11 +41,11 @@ def emit(lowered: LoweredProgram, folder: Path) -> None:
     (folder / f"{plan.name}.h").write_text(driver.header)
     (folder / f"{plan.name}.c").write_text(driver.source)
     (folder / f"{plan.name}_kernels.c").write_text(lowered.kernels.to_c())
-    _write_support(interface, folder)
+    _write_support(interface, target, folder)
     interface.write(folder)
 
 
-def _write_support(interface: Interface, folder: Path) -> None:
+def _write_support(interface: Interface, target: Target, folder: Path) -> None:
     (folder / "board").mkdir()
     values: dict[str, Any] = {
         "name": interface.name,
@@ -54,6 +55,8 @@ def _write_support(interface: Interface, folder: Path) -> None:
         "exits": interface.exits,
         "arena": interface.arena,
         "weights": interface.weights,
+        "board": target.board,
+        "memories": {memory.name: memory for memory in target.memories},
     }
     templates = environment(PACKAGE)
     for template, name in _TEMPLATES.items():

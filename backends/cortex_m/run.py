@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from offramp.backends.base import Answers, Array, Bench, ExitCost, Flash, Ram
-from offramp.backends.cortex_m7.firmware import Firmware, Session
+from offramp.backends.cortex_m.firmware import Firmware, Session
 from offramp.backends.driver import interface as interfaces
 from offramp.backends.samples import check_inputs, check_thresholds, forcing, gather
 from offramp.compiler.errors import ToolError
 
 
-class CortexM7Runner:
+class CortexMRunner:
     """Implements `Runner`; costs are instructions, counted exactly."""
 
     def __init__(self, folder: Path) -> None:

@@ -1,24 +1,24 @@
-"""The Cortex-M7 target as one object of the `Backend` interface."""
+"""The Cortex-M targets as one object of the `Backend` interface."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from offramp.backends.base import LoweredProgram
-from offramp.backends.cortex_m7.emit import emit
-from offramp.backends.cortex_m7.run import CortexM7Runner
+from offramp.backends.cortex_m.emit import emit
+from offramp.backends.cortex_m.run import CortexMRunner
 
 
-class CortexM7Backend:
+class CortexMBackend:
     """Implements `Backend`."""
 
     def emit(self, lowered: LoweredProgram, folder: Path) -> None:
         """Write C sources, header, Makefile, board support and `interface.json`."""
         emit(lowered, folder)
 
-    def load(self, folder: Path) -> CortexM7Runner:
+    def load(self, folder: Path) -> CortexMRunner:
         """Build the firmware of the emulated board."""
-        return CortexM7Runner(folder)
+        return CortexMRunner(folder)
 
 
-BACKEND = CortexM7Backend()
+BACKEND = CortexMBackend()

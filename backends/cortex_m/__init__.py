@@ -1,5 +1,5 @@
 """Arm Cortex-M7: C sources with weights in flash, and support for an emulated board."""
 
-from offramp.backends.cortex_m7.backend import BACKEND
+from offramp.backends.cortex_m.backend import BACKEND
 
 __all__ = ["BACKEND"]

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from offramp.backends import tools
 from offramp.backends.driver.interface import Interface
 from offramp.backends.qemu.counter import Counter, Counts, build_plugin, symbols
-from offramp.compiler.errors import ToolError
+from offramp.compiler import targets
+from offramp.compiler.errors import InternalError, ToolError
 
 Array = npt.NDArray[Any]
 QEMU = "qemu-system-arm"
@@ -50,6 +51,10 @@ class Firmware:
         for tool in ("make", "arm-none-eabi-gcc", QEMU, "gcc"):
             tools.require(tool)
         self.interface = interface
+        board = targets.get(interface.target).board
+        if board is None:
+            raise InternalError(f"target {interface.target!r} has no board to run on")
+        self._machine = board.machine
         self._scratch = tempfile.TemporaryDirectory(prefix="offramp-")
         self._build = Path(self._scratch.name)
         tools.run(["make", "-j2", "-C", folder, f"BUILD={self._build}"], timeout=600)
@@ -77,7 +82,7 @@ class Firmware:
         self._write_input(arrays, thresholds, samples)
         written, counted = self._build / "output.bin", self._build / "counts.txt"
         written.unlink(missing_ok=True)
-        command = [QEMU, "-M", "mps2-an500", "-nographic", "-monitor", "none", "-serial", "none"]
+        command = [QEMU, "-M", self._machine, "-nographic", "-monitor", "none", "-serial", "none"]
         command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(self.elf)]
         command += self._counter.options(counted)
         limit = 60.0 + 2.0 * samples if timeout is None else timeout
