@@ -10,7 +10,13 @@ import onnx_ir as ir
 from offramp.compiler.ir import Program
 from offramp.passes.base import BlockPass
 from offramp.passes.layout import rules
-from offramp.passes.simplify.rewriting import bypass, constant, fresh_value, replace
+from offramp.passes.simplify.rewriting import (
+    bypass,
+    constant,
+    fresh_value,
+    remove_if_unread,
+    replace,
+)
 
 MOVING = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
 
@@ -33,11 +39,13 @@ class MoveIntegers(BlockPass):
                 continue
             if _moves(node) and _has_one_scale(before):
                 _swap(graph, before, node)
+                remove_if_unread(graph, before)
                 changed = True
             elif node.op_type == "QuantizeLinear" and _undoes(before, node):
                 integers = before.inputs[0]
                 if integers is not None:
                     bypass(graph, node, integers)
+                    remove_if_unread(graph, before)
                     changed = True
         return changed
 

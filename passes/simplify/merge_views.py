@@ -9,7 +9,12 @@ import onnx_ir as ir
 
 from offramp.compiler.ir import Program
 from offramp.passes.base import BlockPass
-from offramp.passes.simplify.rewriting import add_constant, replace, static_shape
+from offramp.passes.simplify.rewriting import (
+    add_constant,
+    remove_if_unread,
+    replace,
+    static_shape,
+)
 
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
@@ -33,7 +38,7 @@ class MergeReshapes(BlockPass):
             index = ir.Value(name="", type=ir.TensorType(ir.DataType.INT64))
             shape = add_constant(graph, f"{node.outputs[0].name}_shape", dims, index)
             replace(graph, node, "Reshape", [inner.inputs[0], shape])
-            _remove_if_unread(graph, inner)
+            remove_if_unread(graph, inner)
             changed = True
         return changed
 
@@ -56,7 +61,7 @@ class MergeTransposes(BlockPass):
             first, second = _order(inner, len(shape)), _order(node, len(shape))
             order = ir.AttrInt64s("perm", [first[axis] for axis in second])
             replace(graph, node, "Transpose", [inner.inputs[0]], [order])
-            _remove_if_unread(graph, inner)
+            remove_if_unread(graph, inner)
             changed = True
         return changed
 
@@ -70,9 +75,3 @@ def _producer(node: ir.Node, kinds: frozenset[str]) -> ir.Node | None:
 def _order(node: ir.Node, rank: int) -> list[int]:
     attribute = node.attributes.get("perm")
     return list(reversed(range(rank))) if attribute is None else list(attribute.as_ints())
-
-
-def _remove_if_unread(graph: ir.Graph, node: ir.Node) -> None:
-    output = node.outputs[0]
-    if not output.uses() and not output.is_graph_output():
-        graph.remove(node, safe=True)

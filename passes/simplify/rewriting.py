@@ -75,6 +75,13 @@ def bypass(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
     graph.remove(node, safe=True)
 
 
+def remove_if_unread(graph: ir.Graph, node: ir.Node) -> None:
+    """Remove a node whose first and only output nobody reads any more."""
+    output = node.outputs[0]
+    if not output.uses() and not output.is_graph_output():
+        graph.remove(node, safe=True)
+
+
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
     """The shape of `value`, where it is known."""
     if value is None or value.shape is None or not value.shape.is_static():
