@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,9 @@ COPIED = ELEMENTWISE | FLATTENING | {
 }  # fmt: skip
 """Operators that mean the same at another resolution."""
 
+QUANTISING = frozenset({"QuantizeLinear", "DequantizeLinear"})
+"""A copy is trained on real numbers: it goes without, and starts from the weights as they are."""
+
 
 class CannotCopyError(Exception):
     """These layers have no cheap copy; says why."""
@@ -50,7 +54,8 @@ def copied_nodes(task: Task, point: Point) -> list[ir.Node]:
     nodes = list(task.graph)
     rest = nodes[point.position : nodes.index(logits) + 1] if logits is not None else []
     for node in rest:
-        if not (node.op_type in COPIED or _is_mean_over_space(node)) or len(node.outputs) > 1:
+        fits = node.op_type in COPIED | QUANTISING or _is_mean_over_space(node)
+        if not fits or len(node.outputs) > 1:
             raise CannotCopyError(f"{node.op_type} (node {node.name!r}) depends on the resolution")
     return rest
 
@@ -107,6 +112,10 @@ class _Copier:
 
     def copy(self, node: ir.Node) -> None:
         """Write `node` again, at the resolution of what it reads."""
+        if node.op_type in QUANTISING:
+            if node.inputs[0] is not None and node.inputs[0].const_value is None:
+                self.mapping[node.outputs[0]] = self.mapping[node.inputs[0]]
+            return
         if node.op_type == "Conv":
             copied = self._convolution(node)
             self.statistics[copied] = self._originals[node.outputs[0]]
@@ -182,9 +191,9 @@ class _Copier:
         return self._halved
 
     def _keep_constant(self, value: ir.Value) -> ir.Value:
-        if value.const_value is None:
+        array = constant_of(value)
+        if array is None:
             raise CannotCopyError(f"value {value.name!r} comes from before the point")
-        array = value.const_value.numpy()
         if array.ndim > 2 and prod(array.shape[2:]) > 1:
             raise CannotCopyError(f"constant {value.name!r} of shape {list(array.shape)} is a map")
         return self.write.constant(array, array.dtype)
@@ -235,10 +244,28 @@ def _is_global(node: ir.Node) -> bool:
 
 
 def _constant(node: ir.Node, position: int) -> npt.NDArray[np.float32]:
-    value = node.inputs[position]
-    if value is None or value.const_value is None:
+    array = constant_of(node.inputs[position])
+    if array is None:
         raise CannotCopyError(f"{node.op_type} (node {node.name!r}) has computed weights")
-    return np.asarray(value.const_value.numpy(), np.float32)
+    return np.asarray(array, np.float32)
+
+
+def constant_of(value: ir.Value | None) -> npt.NDArray[Any] | None:
+    """The contents of a constant, or of a dequantised one; None for what is computed."""
+    if value is None or value.const_value is not None:
+        return None if value is None or value.const_value is None else value.const_value.numpy()
+    node = value.producer()
+    if node is None or node.op_type != "DequantizeLinear":
+        return None
+    data, scale, *rest = [constant_of(operand) for operand in node.inputs]
+    if data is None or scale is None or scale.ndim > 1:
+        return None
+    zero = rest[0] if rest and rest[0] is not None else np.zeros((), np.float32)
+    shape = [1] * data.ndim if scale.size > 1 else []
+    if shape:
+        shape[node.attributes.get_int("axis", 1)] = -1
+    real = (data.astype(np.float32) - zero.astype(np.float32).reshape(shape)) * scale.reshape(shape)
+    return np.asarray(real, np.float32)
 
 
 def _attributes(node: ir.Node) -> dict[str, object]:

@@ -155,9 +155,17 @@ class _Builder:
 
     def _tail(self, write: NodeWriter, logits: ir.Value) -> ir.Value:
         """The network's own way from logits to the answer."""
-        if self._task.tail == "Softmax":
-            return write.softmax(logits)
-        return logits if self._task.tail is None else write.op(self._task.tail, logits, axis=-1)
+        tail, quantiser = self._task.tail, self._task.quantiser
+        if tail == "Softmax":
+            scores = write.softmax(logits)
+        else:
+            scores = logits if tail is None else write.op(tail, logits, axis=-1)
+        if quantiser is None:
+            return scores
+        constants = [value.const_value for value in quantiser.inputs[1:] if value is not None]
+        data = [tensor.numpy() for tensor in constants if tensor is not None]
+        copies = [write.constant(array, array.dtype) for array in data]
+        return write.op("QuantizeLinear", scores, *copies)
 
 
 def _combine(write: NodeWriter, own: ir.Value, before: ir.Value, weight: float) -> ir.Value:

@@ -17,13 +17,15 @@ class Task:
     """A classification by a straight-line network.
 
     logits: [1, classes], before the softmax at the end, if there is one.
-    tail: operator type that turns logits into the answer; None if the logits are the answer.
+    tail: operator type that turns logits into scores; None if the logits are the scores.
+    quantiser: the QuantizeLinear that turns scores into the answer; None if they are the answer.
     """
 
     graph: ir.Graph
     logits: ir.Value
     tail: str | None
     classes: int
+    quantiser: ir.Node | None = None
 
 
 class NoExitsError(Exception):
@@ -47,11 +49,16 @@ def task_of(program: Program) -> Task:
             "early answer needs a single output of class scores"
         )
     output = program.entry.operand(program.entry.terminator.values[0])
-    classes = _classes(output)
-    producer = output.producer()
+    quantiser = output.producer()
+    if quantiser is None or quantiser.op_type != "QuantizeLinear" or quantiser.inputs[0] is None:
+        quantiser = None
+    scores = output if quantiser is None or quantiser.inputs[0] is None else quantiser.inputs[0]
+    classes = _classes(scores)
+    producer = scores.producer()
     if producer is not None and producer.op_type in TAILS and producer.inputs[0] is not None:
-        return Task(program.entry.graph, producer.inputs[0], producer.op_type, classes)
-    return Task(program.entry.graph, output, None, classes)
+        graph, logits = program.entry.graph, producer.inputs[0]
+        return Task(graph, logits, producer.op_type, classes, quantiser)
+    return Task(program.entry.graph, scores, None, classes, quantiser)
 
 
 def _classes(output: ir.Value) -> int:
