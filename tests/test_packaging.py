@@ -30,6 +30,7 @@ HEAVY = (
     "scipy",
     "numpy",
     "matplotlib",
+    "numba",
 )
 
 SMALL_MODEL = """

@@ -1,4 +1,4 @@
-"""The command line: `offramp compile|run|bench|inspect`, and `compile` on its own."""
+"""The command line: `offramp compile|run|bench|inspect|plan`, and `compile` on its own."""
 
 from __future__ import annotations
 

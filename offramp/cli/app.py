@@ -10,6 +10,7 @@ import typer
 from offramp.cli.bench import BENCH_EXAMPLES, bench
 from offramp.cli.compile import COMPILE_EXAMPLES, compile_command
 from offramp.cli.inspect import INSPECT_EXAMPLES, inspect
+from offramp.cli.plan import PLAN_MEMORY_EXAMPLES, plan_memory
 from offramp.cli.run import RUN_EXAMPLES, run
 
 DESCRIPTION = """\
@@ -28,6 +29,10 @@ def build_app() -> typer.Typer:
     app.command("run", epilog=RUN_EXAMPLES)(run)
     app.command("bench", epilog=BENCH_EXAMPLES)(bench)
     app.command("inspect", epilog=INSPECT_EXAMPLES)(inspect)
+    plans = _new_app(None)
+    plans.command("memory", epilog=PLAN_MEMORY_EXAMPLES)(plan_memory)
+    plans.callback()(_plan)
+    app.add_typer(plans, name="plan")
     return app
 
 
@@ -36,6 +41,10 @@ def build_compile_app() -> typer.Typer:
     app = _new_app(None)
     app.command(epilog=COMPILE_EXAMPLES)(compile_command)
     return app
+
+
+def _plan() -> None:
+    """Plan resources of stand-alone problems: memory."""
 
 
 def _new_app(description: str | None) -> typer.Typer:

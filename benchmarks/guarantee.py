@@ -186,7 +186,7 @@ def main() -> None:
     )
     body = "\n".join(
         [
-            f"`python benchmarks/coverage.py`: {options.repeats} draws at 90 % confidence, 2,000",
+            f"`python benchmarks/guarantee.py`: {options.repeats} draws at 90 % confidence, 2,000",
             "samples each (500 choose, 1,500 certify); the drop is measured on all samples not",
             "drawn, 18,000 synthetic ones and 3,000 images.",
             "",

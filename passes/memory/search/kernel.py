@@ -1,0 +1,389 @@
+"""The compiled inner loop of the exact search: depth first over floors, with failed states.
+
+A state is the floor of every section (below it nothing more will be placed), the bytes that a
+section still has to take, and the lowest offset of every buffer that is not placed. The two are
+propagated to a fixed point: a buffer lies no lower than the floors it stands on, a floor is no
+lower than the lowest buffer that could lie on it. A state is dead if some floor plus the bytes
+still to come exceed the capacity.
+
+The search branches in a valley, a run of sections at one floor whose neighbours are higher: either
+one of the buffers that fit into it lies on its floor, or the floor rises to the next offset at
+which anything could be supported. Every placement whose buffers have been pushed down is reached
+that way, so exhausting the branches proves that there is none. Failed states are kept and compared
+in full: the hash only says where to look, a proof never rests on it.
+
+All compiled functions live in this one file because numba's cache watches the file of the outermost
+function only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+Flags = npt.NDArray[np.uint8]
+F = TypeVar("F", bound=Callable[..., object])
+
+FAILED, SOLVED, STOPPED = 0, 1, 2
+"""What a search ends with: no placement exists, one was found, or the node budget was spent."""
+CAPACITY, NODES, BUDGET = 0, 1, 2
+"""Positions in `Search.counters`."""
+RAISE = -1
+"""The option to lift the floor instead of placing a buffer."""
+FAR = 1 << 62
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+SHIFT = np.uint64(29)
+
+
+class Search(NamedTuple):
+    """An instance and the state of its search; n buffers by first section, m sections by time.
+
+    size, first, last: [n], bytes and half-open range of sections. twin: [n], the buffer before it
+        that is identical, or -1. rank: [n], smaller is tried first.
+    starts: [m + 1], members: the buffers of section i are members[starts[i]:starts[i + 1]].
+    by_first: [m + 1], how many buffers start in an earlier section.
+    floor, rest: [m]. low: [n], the offset once placed. placed: [n].
+    queue, queued: [m], sections that await propagation. failures: [m], where states were dead.
+    saved_*: the state on entering each depth. options: [depth, width]; section and raised: [depth].
+    keys: [depth, 2 + m + words of 64 buffers], the states in full.
+    tags: [slots], hash of the state in each row of `table`, which failed.
+    counters: capacity, nodes so far, budget of nodes.
+    """
+
+    size: Ints
+    first: Ints
+    last: Ints
+    twin: Ints
+    rank: Ints
+    starts: Ints
+    members: Ints
+    by_first: Ints
+    floor: Ints
+    rest: Ints
+    low: Ints
+    placed: Flags
+    queue: Ints
+    queued: Flags
+    failures: Ints
+    saved_floor: Ints
+    saved_rest: Ints
+    saved_low: Ints
+    saved_placed: Flags
+    options: Ints
+    section: Ints
+    raised: Ints
+    keys: Ints
+    tags: Words
+    table: Ints
+    counters: Ints
+
+
+def compiled(function: F) -> F:
+    """Compile with numba; the machine code is cached where some folder can be written to."""
+    try:
+        return numba.njit(cache=True)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written to
+        return numba.njit(function)  # type: ignore[no-any-return]
+
+
+@compiled
+def propagate(s: Search, waiting: int) -> bool:
+    """Reach the fixed point from the sections in the queue; False if the state is dead."""
+    floors, rest, queue, queued, capacity = s.floor, s.rest, s.queue, s.queued, s.counters[CAPACITY]
+    low, placed, starts, members = s.low, s.placed, s.starts, s.members
+    alive = True
+    while waiting > 0:
+        waiting -= 1
+        i = queue[waiting]
+        queued[i] = 0
+        if not alive or rest[i] == 0:
+            continue
+        floor = max(floors[i], lowest_member(placed, low, members[starts[i] : starts[i + 1]]))
+        floors[i] = floor
+        if floor + rest[i] > capacity:
+            s.failures[i] += 1
+            alive = False
+            continue
+        for k in range(starts[i], starts[i + 1]):
+            b = members[k]
+            if placed[b] or low[b] >= floor:
+                continue
+            low[b] = floor
+            waiting = enqueue(s, b, waiting)
+    return alive
+
+
+@compiled
+def enqueue(s: Search, b: int, waiting: int) -> int:
+    """Queue the sections whose floor is below the new lowest offset of b; the queue's length."""
+    floors, queue, queued, low = s.floor, s.queue, s.queued, s.low[b]
+    for j in range(s.first[b], s.last[b]):
+        if not queued[j] and floors[j] < low:
+            queued[j] = 1
+            queue[waiting] = j
+            waiting += 1
+    return waiting
+
+
+@compiled
+def lowest_member(placed: Flags, low: Ints, members: Ints) -> int:
+    """The lowest offset that one of these buffers can have; FAR if all are placed."""
+    lowest = FAR
+    for b in members:
+        if not placed[b] and low[b] < lowest:
+            lowest = low[b]
+    return lowest
+
+
+@compiled
+def apply(s: Search, depth: int, option: int) -> bool:
+    """Take an option at the section chosen at `depth`; False if the state is dead."""
+    i = s.section[depth]
+    if option == RAISE:
+        s.floor[i] = s.raised[depth]
+        s.queue[0] = i
+        s.queued[i] = 1
+        return propagate(s, 1)
+    top = s.low[option] + s.size[option]
+    s.placed[option] = 1
+    waiting = 0
+    for j in range(s.first[option], s.last[option]):
+        s.floor[j] = top
+        s.rest[j] -= s.size[option]
+        s.queue[waiting] = j
+        s.queued[j] = 1
+        waiting += 1
+    return propagate(s, waiting)
+
+
+@compiled
+def is_option(placed: Flags, low: Ints, twin: Ints, b: int, floor: int) -> bool:
+    """Whether b may be the next one on this floor; identical buffers come in a fixed order."""
+    if placed[b] or low[b] != floor:
+        return False
+    return bool(twin[b] < 0 or placed[twin[b]] != 0)
+
+
+@compiled
+def count_options(s: Search, i: int) -> int:
+    """Twice the buffers that may lie on the floor of section i, and one if it has slack."""
+    placed, low, twin, members = s.placed, s.low, s.twin, s.members
+    floor = s.floor[i]
+    count = 1 if floor + s.rest[i] < s.counters[CAPACITY] else 0
+    for k in range(s.starts[i], s.starts[i + 1]):
+        if is_option(placed, low, twin, members[k], floor):
+            count += 2
+    return count
+
+
+@compiled
+def choose(s: Search, lo: int, hi: int, near: int) -> int:
+    """The section of a valley with the fewest options; then the lowest, then the nearest."""
+    floors, rest = s.floor, s.rest
+    chosen, fewest, lowest, nearest = -1, FAR, FAR, FAR
+    left, i = FAR, lo
+    while i < hi:
+        floor = floors[i] if rest[i] else FAR
+        end = i + 1
+        while end < hi and (floors[end] if rest[end] else FAR) == floor:
+            end += 1
+        right = floors[end] if end < hi and rest[end] else FAR
+        if floor < left and floor < right:
+            for j in range(i, end):
+                count, away = count_options(s, j), abs(j - near)
+                if count < fewest or (
+                    count == fewest and (floor < lowest or (floor == lowest and away < nearest))
+                ):
+                    chosen, fewest, lowest, nearest = j, count, floor, away
+        left, i = floor, end
+    return chosen
+
+
+@compiled
+def list_options(s: Search, i: int, depth: int) -> int:
+    """Write what can be done at section i, best rank first, raising last; returns how many."""
+    placed, low, twin, rank = s.placed, s.low, s.twin, s.rank
+    floor = s.floor[i]
+    options = s.options[depth]
+    count = 0
+    for k in range(s.starts[i], s.starts[i + 1]):
+        b = s.members[k]
+        if not is_option(placed, low, twin, b, floor):
+            continue
+        at = count
+        while at > 0 and rank[options[at - 1]] > rank[b]:
+            options[at] = options[at - 1]
+            at -= 1
+        options[at] = b
+        count += 1
+    s.section[depth] = i
+    slack = s.counters[CAPACITY] - floor - s.rest[i]
+    if slack > 0:
+        s.raised[depth] = next_support(s, i)
+        if s.raised[depth] - floor <= slack:
+            options[count] = RAISE
+            count += 1
+    return count
+
+
+@compiled
+def next_support(s: Search, i: int) -> int:
+    """The lowest offset above its floor that a buffer of section i, in a valley, can have.
+
+    A buffer pushed down lies on another one. The lowest of the section lies on one that is not in
+    the section and not placed, since all that is placed ends at the floor or below.
+    """
+    first, last, starts, members = s.first, s.last, s.starts, s.members
+    placed, low, size = s.placed, s.low, s.size
+    floor, lowest = s.floor[i], FAR
+    for k in range(starts[i], starts[i + 1]):
+        b = members[k]
+        if placed[b] or low[b] > floor:
+            lowest = lowest if placed[b] else min(lowest, low[b])
+            continue
+        for m in range(starts[first[b]], starts[last[b]]):
+            under = members[m]
+            if not placed[under] and (first[under] > i or last[under] <= i):
+                lowest = min(lowest, low[under] + size[under])
+    return lowest
+
+
+@compiled
+def save(s: Search, lo: int, hi: int, depth: int) -> None:
+    """Keep the state of sections lo..hi and of the buffers that start there."""
+    b, end = s.by_first[lo], s.by_first[hi]
+    s.saved_floor[depth, lo:hi] = s.floor[lo:hi]
+    s.saved_rest[depth, lo:hi] = s.rest[lo:hi]
+    s.saved_low[depth, b:end] = s.low[b:end]
+    s.saved_placed[depth, b:end] = s.placed[b:end]
+
+
+@compiled
+def restore(s: Search, lo: int, hi: int, depth: int) -> None:
+    """Undo what happened since `save`."""
+    b, end = s.by_first[lo], s.by_first[hi]
+    s.floor[lo:hi] = s.saved_floor[depth, lo:hi]
+    s.rest[lo:hi] = s.saved_rest[depth, lo:hi]
+    s.low[b:end] = s.saved_low[depth, b:end]
+    s.placed[b:end] = s.saved_placed[depth, b:end]
+
+
+@compiled
+def write_key(s: Search, lo: int, hi: int, depth: int) -> int:
+    """Write the state of a component, in full, to the row of this depth; the row's length.
+
+    Floors of sections where all is placed do not matter. Flags of 64 buffers share a word.
+    """
+    key, floors, rest, placed = s.keys[depth], s.floor, s.rest, s.placed
+    key[0], key[1] = lo, hi
+    at = 2
+    for i in range(lo, hi):
+        key[at] = floors[i] if rest[i] else -1
+        at += 1
+    end = s.by_first[hi]
+    for b in range(s.by_first[lo], end, 64):
+        word = np.int64(0)
+        for c in range(b, min(b + 64, end)):
+            word = (word << 1) | np.int64(placed[c])
+        key[at] = word
+        at += 1
+    return at
+
+
+@compiled
+def hash_key(key: Ints, length: int) -> np.uint64:
+    """Where to look for a state; never 0."""
+    mixed = np.uint64(length)
+    for at in range(length):
+        mixed = (mixed ^ np.uint64(key[at])) * MULTIPLIER
+        mixed ^= mixed >> SHIFT
+    return mixed | np.uint64(1)
+
+
+@compiled
+def has_failed(s: Search, depth: int, length: int, tag: np.uint64) -> bool:
+    """Whether the state of this depth is known to fail, compared in full."""
+    slot = np.int64((tag >> SHIFT) % np.uint64(s.tags.shape[0]))
+    if s.tags[slot] != tag:
+        return False
+    row, key = s.table[slot], s.keys[depth]
+    at = 0
+    while at < length and row[at] == key[at]:
+        at += 1
+    return at == length
+
+
+@compiled
+def remember(s: Search, depth: int, length: int, tag: np.uint64) -> None:
+    """Keep the state of this depth as one that fails, in place of what hashed there before."""
+    slot = np.int64((tag >> SHIFT) % np.uint64(s.tags.shape[0]))
+    s.tags[slot] = tag
+    s.table[slot, :length] = s.keys[depth, :length]
+
+
+@compiled
+def next_unplaced(placed: Flags, b: int, end: int) -> int:
+    """The first buffer from b on that is not placed, or end."""
+    while b < end and placed[b]:
+        b += 1
+    return b
+
+
+@compiled
+def component_end(s: Search, b: int, end: int) -> tuple[int, int]:
+    """The last section of the component that starts with b, and the first buffer beyond it."""
+    reach = s.last[b]
+    b = next_unplaced(s.placed, b + 1, end)
+    while b < end and s.first[b] < reach:
+        reach = max(reach, s.last[b])
+        b = next_unplaced(s.placed, b + 1, end)
+    return reach, b
+
+
+@compiled
+def search(s: Search, lo: int, hi: int, depth: int, near: int) -> int:
+    """Place the rest of the buffers in sections lo..hi, which no other ones cross.
+
+    near: the section where something was placed last. On success `s.low` holds the offsets; after
+    a failure the state is spoilt, and whoever called restores it.
+    """
+    if depth + 1 >= s.saved_floor.shape[0]:
+        return STOPPED
+    end = s.by_first[hi]
+    b = next_unplaced(s.placed, s.by_first[lo], end)
+    whole, result = False, SOLVED
+    while b < end and not whole and result == SOLVED:
+        left = s.first[b]
+        right, b = component_end(s, b, end)
+        whole = left == lo and right == hi
+        if not whole:
+            result = search(s, left, right, depth + 1, near)
+    if not whole:
+        return result
+    s.counters[NODES] += 1
+    if s.counters[NODES] > s.counters[BUDGET]:
+        return STOPPED
+    count = list_options(s, choose(s, lo, hi, near), depth)
+    length, tag = 0, np.uint64(0)
+    if count > 1:
+        length = write_key(s, lo, hi, depth)
+        tag = hash_key(s.keys[depth], length)
+        if has_failed(s, depth, length, tag):
+            return FAILED
+    save(s, lo, hi, depth)
+    for position in range(count):
+        if position:
+            restore(s, lo, hi, depth)
+        if apply(s, depth, s.options[depth, position]):
+            result = search(s, lo, hi, depth + 1, s.section[depth])
+            if result != FAILED:
+                return result
+    if tag:
+        remember(s, depth, length, tag)
+    return FAILED
