@@ -9,14 +9,14 @@ import numpy as np
 
 from offramp.compiler import targets
 from offramp.compiler.plan import MemoryPlan, Plan
-from offramp.passes.memory.greedy import greedy_by_size
+from offramp.passes.memory.exact import exact
 from offramp.passes.memory.liveness import arena_root, first_steps, workspace_name
 from offramp.passes.memory.problem import Item, Planner, Problem, check_placement, peak
 from offramp.passes.memory.sharing import Groups, share
 from offramp.passes.memory.validate import check_memory
 
 
-def plan_memory(plan: Plan, planner: Planner = greedy_by_size) -> Plan:
+def plan_memory(plan: Plan, planner: Planner = exact) -> Plan:
     """`plan` with every arena buffer and workspace at an offset of one arena.
 
     Views lie on what they view; outputs of kernels that work in place lie on the input that dies
