@@ -125,7 +125,7 @@ def test_a_public_optimum_is_proven(shared: Path) -> None:
 
 @pytest.mark.shared
 def test_an_open_question_stays_open(shared: Path) -> None:
-    """Neither found nor refuted in so short a time; how good the placement is, is no question here."""
+    """Neither found nor refuted in so short a time, on any machine."""
     instance = read_csv(shared / "data" / "memory" / f"D.{CAPACITY}.csv")
     solution = solve(instance, 990_000, timeout=1.0)
     assert (solution.status, solution.peak, solution.offsets) == ("unknown", None, {})

@@ -1,0 +1,90 @@
+"""Exits on a network whose weights, activations and answer are 8-bit integers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from offramp.compiler.frontends.onnx import from_onnx
+from offramp.compiler.ir import Program
+from offramp.compiler.oracle import Oracle
+from offramp.cost_models.analytical import AnalyticalModel
+from offramp.passes.exits.criteria import MaxSoftmax
+from offramp.passes.exits.find import start_search
+from offramp.passes.exits.insert import ExitSpec, InsertExits
+from offramp.passes.exits.result import ExitData
+from offramp.passes.exits.search import HeadSearch
+from offramp.passes.exits.task import task_of
+from offramp.passes.simplify import simplify
+
+pytestmark = pytest.mark.shared
+
+COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def program(shared: Path) -> Program:
+    return simplify()(from_onnx(shared / "models" / "kws_dscnn_int8.onnx"))
+
+
+@pytest.fixture(scope="module")
+def sounds() -> npt.NDArray[np.int8]:
+    random = np.random.default_rng(0)
+    return random.integers(-128, 128, (COUNT, 49, 10, 1), dtype=np.int8)
+
+
+@pytest.fixture(scope="module")
+def search(program: Program, sounds: npt.NDArray[np.int8], model: AnalyticalModel) -> HeadSearch:
+    labels = np.random.default_rng(1).integers(0, 12, COUNT)
+    (name,) = (str(value.name) for value in program.inputs)
+    found = start_search(
+        program,
+        ExitData({name: sounds}, labels),
+        model,
+        seed=0,
+        recipe=None,
+        progress=lambda activity, done: None,
+    )
+    found.build()
+    return found
+
+
+def test_scores_are_found_behind_the_quantisation(program: Program) -> None:
+    task = task_of(program)
+    assert task.tail == "Softmax"
+    assert task.quantiser is not None
+    assert task.classes == 12
+
+
+def test_copies_start_from_the_weights_as_real_numbers(search: HeadSearch) -> None:
+    copies = [head for head in search.heads if head.name == "copy-strided"]
+    assert len(copies) > 3
+    kinds = {node.op_type for head in copies for node in head.nodes}
+    assert "Conv" in kinds
+    assert not kinds & {"QuantizeLinear", "DequantizeLinear"}
+
+
+@pytest.mark.parametrize("threshold", [-np.inf, 0.2, 2.0])
+def test_every_answer_is_quantised_alike(
+    program: Program, search: HeadSearch, sounds: npt.NDArray[np.int8], threshold: float
+) -> None:
+    head = next(head for head in search.trained() if head.name == "copy-strided")
+    inserted = InsertExits((ExitSpec(head, MaxSoftmax(), threshold),))(program)
+    (name,) = (str(value.name) for value in program.inputs)
+    answers = Oracle(inserted).run({name: sounds[:8]})
+    (output,) = answers.outputs.values()
+    assert output.dtype == np.int8
+    if threshold == 2.0:
+        (expected,) = Oracle(program).run({name: sounds[:8]}).outputs.values()
+        np.testing.assert_array_equal(output, expected)
+        assert (answers.exit_index == 1).all()
+
+
+def test_no_block_is_handed_real_weights(program: Program, search: HeadSearch) -> None:
+    head = next(head for head in search.trained() if head.name == "pooled-linear")
+    inserted = InsertExits((ExitSpec(head, MaxSoftmax(), 0.5),))(program)
+    last = list(inserted.blocks.values())[-1]
+    assert len(last.parameters) == 1
