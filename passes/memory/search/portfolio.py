@@ -21,6 +21,8 @@ Scores = npt.NDArray[np.float64]
 
 UNIT_OF_NODES = 400
 """States in the shortest run of Luby's sequence."""
+LARGE = 240
+"""Components of more buffers get more repaired orders, and longer runs of them."""
 LONGEST_FIXED = 64
 """A fixed order gets a unit more each time it comes round, up to so many."""
 
@@ -54,15 +56,16 @@ class Orders:
 
     def next(self, position: int, failures: Ints) -> tuple[Ints, int]:
         """Ranks (the smallest is tried first) and a budget for run number `position`, from 1."""
-        budget = UNIT_OF_NODES * luby(position)
+        count = len(self._size)
         turn, kind = divmod(position - 1, 4)
         if kind == 0:
             lap, which = divmod(turn, len(self._fixed))
             return self._fixed[which], UNIT_OF_NODES * min(lap + 1, LONGEST_FIXED)
-        if kind == 2:
+        if kind == 2 or (kind == 3 and count > LARGE):
             self._redraw_around_conflict(failures)
-            return _ranks(self._repaired), budget
-        return _ranks(self._draw()), budget
+            unit = max(UNIT_OF_NODES, 4 * count) if count > LARGE else UNIT_OF_NODES
+            return _ranks(self._repaired), unit * luby(position)
+        return _ranks(self._draw()), UNIT_OF_NODES * luby(position)
 
     def _draw(self) -> Scores:
         """A random mix of size and lifetime, of either sign, under noise of random strength."""

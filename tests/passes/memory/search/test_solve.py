@@ -125,7 +125,7 @@ def test_a_public_optimum_is_proven(shared: Path) -> None:
 
 @pytest.mark.shared
 def test_an_open_question_stays_open(shared: Path) -> None:
-    """Nothing is known below 999,424 bytes."""
+    """The peak of live bytes is 986,112; the lowest placement known here takes 994,304."""
     instance = read_csv(shared / "data" / "memory" / f"D.{CAPACITY}.csv")
     solution = solve(instance, 990_000, timeout=1.0)
     assert (solution.status, solution.peak, solution.offsets) == ("unknown", None, {})
