@@ -23,6 +23,8 @@ UNIT_OF_NODES = 400
 """States in the shortest run of Luby's sequence."""
 LARGE = 240
 """Components of more buffers get more repaired orders, and longer runs of them."""
+ROUGH_BUFFERS, MOST_ROUGH_TRIES = 12_000, 12
+"""Placements without a limit: so many buffers in all, and so many tries."""
 LONGEST_FIXED = 64
 """A fixed order gets a unit more each time it comes round, up to so many."""
 
@@ -107,16 +109,12 @@ class Portfolio:
         self._runs: Iterator[int] = iter(())
         self._rate = 10_000.0
 
-    def rough(self, tries: int) -> dict[str, int]:
+    def rough(self) -> dict[str, int]:
         """The lowest of a few placements without a limit, found without going back."""
-        free = int(self.component.totals.sum())
         orders = Orders(self.component, self._seed)
-        found: list[dict[str, int]] = []
-        for position in range(1, tries + 1):
-            ranks, _ = orders.next(position, self.searcher.failures)
-            self.searcher.run(free, ranks, self.searcher.most_nodes)
-            found.append(self.searcher.offsets())
-        return min(found, key=self.component.peak)
+        tries = min(max(ROUGH_BUFFERS // len(self.component.buffers), 1), MOST_ROUGH_TRIES)
+        ranks = (orders.next(i, self.searcher.failures)[0] for i in range(1, tries + 1))
+        return min((self.searcher.dive(rank) for rank in ranks), key=self.component.peak)
 
     def decide(self, capacity: int, nodes: float) -> int:
         """Whether the component fits: FAILED (proven), SOLVED, or STOPPED when out of budget.

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from offramp.compiler.errors import UserError
 from offramp.passes.memory.search import Instance, cpsat, solve
 from offramp.passes.memory.search.check import check_offsets
-from offramp.passes.memory.search.component import components
+from offramp.passes.memory.search.component import Searcher, components
+from offramp.passes.memory.search.kernel import STOPPED
 from offramp.passes.memory.search.read import read_csv
 from tests.passes.memory.search.conftest import GAPS, INSTANCES, Row, instance_of
 
@@ -132,3 +134,15 @@ def test_an_open_question_stays_open(shared: Path) -> None:
     solution = solve(instance, timeout=3.0)
     assert solution.status == "feasible"
     assert 0 < solution.gap < 0.06
+
+
+def test_thousands_of_buffers_do_not_exhaust_the_stack() -> None:
+    """Where every buffer is a choice the search stops, and there is a placement all the same."""
+    rows = [(i % 97, i % 97 + 1 + i % 13, 1 + i % 89) for i in range(4000)]
+    instance = instance_of(*rows)
+    total = sum(buffer.size for buffer in instance.buffers)
+    (component,) = components(instance)
+    rank = np.arange(len(rows), dtype=np.int64)
+    assert Searcher(component).run(total, rank, 10**6) == STOPPED
+    solution = solve(instance, total)
+    check_offsets(instance, solution.offsets, total)
