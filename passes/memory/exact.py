@@ -19,9 +19,9 @@ def exact(problem: Problem) -> dict[str, int]:
     are rounded up to the largest alignment, so that every offset is a multiple of it.
     """
     greedy = greedy_by_size(problem)
-    if peak(problem, greedy) == problem.lower_bound:
-        return greedy
     alignment = math.lcm(*(item.alignment for item in problem.items))
+    if peak(problem, greedy) <= -(-problem.lower_bound // alignment) * alignment:
+        return greedy
     buffers = tuple(_as_buffer(item, alignment) for item in problem.items)
     found = solve(Instance(buffers), timeout=math.inf, most_states=MOST_STATES).offsets
     check_placement(problem, found)

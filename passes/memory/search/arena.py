@@ -17,7 +17,8 @@ EFFORT_WITH_CPSAT = 160_000
 """From this effort on, about two seconds, CP-SAT is asked as well."""
 STATES_PER_SECOND = 80_000
 """How CP-SAT's share compares: as much time as the search takes, about."""
-ROUGH_TRIES = 12
+DEEP = 1000
+"""Components of more buffers are placed without a limit first: the search may not get through."""
 
 
 @cache
@@ -25,7 +26,9 @@ def warm_up() -> None:
     """Compile the search, or load it from the cache; the first time this takes a minute."""
     buffers = (Buffer("a", 0, 2, 1), Buffer("b", 1, 3, 1))
     (component,) = components(Instance(buffers))
-    Portfolio(component, 0, Deadline(1.0)).decide(2, 1)
+    portfolio = Portfolio(component, 0, Deadline(1.0))
+    portfolio.decide(2, 1)
+    portfolio.rough()
 
 
 class Part:
@@ -45,10 +48,12 @@ class Part:
 
     def place_roughly(self) -> None:
         """Some placement, quickly."""
-        self._accept(self._search.rough(ROUGH_TRIES))
+        self._accept(self._search.rough())
 
     def decide(self, capacity: int, effort: int) -> int:
         """Whether the component fits into `capacity` units, with what is known already."""
+        if not self.offsets and len(self.component.buffers) > DEEP:
+            self.place_roughly()
         if self.peak <= capacity:
             return SOLVED
         if capacity < self.bound:

@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from offramp.passes.memory.search.instance import Buffer, Clique, Instance
-from offramp.passes.memory.search.kernel import BUDGET, CAPACITY, NODES, Ints, Search, search
+from offramp.passes.memory.search.kernel import BUDGET, CAPACITY, NODES, Ints, Search, dive, search
 
 TABLE_BYTES = 256 * 2**20
 FIRST_SLOTS = 2**12
 """Failed states that are kept at first; the table grows with the search, since fresh memory is
 slow: clearing the pages of a large one takes longer than most instances do."""
 GROWTH = 8
+MOST_DEPTH = 1500
+"""Choices that may be open at a time; the search is recursive, and deeper ones end the process."""
 HEADER = 2
 WORD = 64
 
@@ -99,11 +101,6 @@ class Searcher:
         return self._state.failures
 
     @property
-    def most_nodes(self) -> int:
-        """More states than a search that never goes back visits."""
-        return len(self._state.saved_floor) * 2
-
-    @property
     def nodes(self) -> int:
         """How many states the last run visited."""
         return int(self._state.counters[NODES])
@@ -111,19 +108,28 @@ class Searcher:
     def run(self, capacity: int, rank: Ints, budget: int) -> int:
         """FAILED, SOLVED or STOPPED, after at most `budget` states; the capacity is in units."""
         self._grow()
-        state = self._state
         if capacity > self._capacity:
-            state.tags[:] = 0
+            self._state.tags[:] = 0
         self._capacity = capacity
+        state = self._start(capacity, rank, budget)
+        result = int(search(state, 0, self.component.sections, 0, 0))
+        self._visited += self.nodes
+        return result
+
+    def dive(self, rank: Ints) -> dict[str, int]:
+        """Offsets in bytes of a placement without limit, found without going back."""
+        dive(self._start(int(self._totals.sum()), rank, 0))
+        return self.offsets()
+
+    def _start(self, capacity: int, rank: Ints, budget: int) -> Search:
+        state = self._state
         state.floor[:] = 0
         state.rest[:] = self._totals
         for array in (state.low, state.placed, state.queued, state.failures):
             array[:] = 0
         state.rank[:] = rank
         state.counters[[CAPACITY, NODES, BUDGET]] = capacity, 0, budget
-        result = int(search(state, 0, self.component.sections, 0, 0))
-        self._visited += self.nodes
-        return result
+        return state
 
     def _grow(self) -> None:
         """A larger table once the present one has been written a few times over; it forgets."""
@@ -144,7 +150,7 @@ def _arrays(component: Component) -> Search:
     first, last = component.spans.T.copy()
     members = [np.flatnonzero((first <= i) & (i < last)) for i in range(m)]
     counts = [len(inside) for inside in members]
-    depths = 3 * n + 64  # a path places n buffers; the rest is for raised floors and splits
+    depths = min(3 * n + 64, MOST_DEPTH)  # n buffers to place, raised floors, splits
     row = HEADER + m + -(-n // WORD)
     return Search(
         size=component.sizes,

@@ -347,6 +347,26 @@ def component_end(s: Search, b: int, end: int) -> tuple[int, int]:
 
 
 @compiled
+def advance(s: Search, lo: int, hi: int, depth: int, near: int) -> int:
+    """Do what there is no choice about. How many options there are then: 0, the state is dead.
+
+    One option left means that the component is placed or fell apart, after the option was taken.
+    """
+    end = s.by_first[hi]
+    while True:
+        s.counters[NODES] += 1
+        count = list_options(s, choose(s, lo, hi, near), depth)
+        if count != 1 or s.counters[NODES] > s.counters[BUDGET]:
+            return count
+        if not apply(s, depth, s.options[depth, 0]):
+            return 0
+        near = s.section[depth]
+        b = next_unplaced(s.placed, s.by_first[lo], end)
+        if b == end or s.first[b] != lo or component_end(s, b, end)[0] != hi:
+            return 1
+
+
+@compiled
 def search(s: Search, lo: int, hi: int, depth: int, near: int) -> int:
     """Place the rest of the buffers in sections lo..hi, which no other ones cross.
 
@@ -366,16 +386,16 @@ def search(s: Search, lo: int, hi: int, depth: int, near: int) -> int:
             result = search(s, left, right, depth + 1, near)
     if not whole:
         return result
-    s.counters[NODES] += 1
+    count = advance(s, lo, hi, depth, near)
     if s.counters[NODES] > s.counters[BUDGET]:
         return STOPPED
-    count = list_options(s, choose(s, lo, hi, near), depth)
+    if count == 1:
+        return search(s, lo, hi, depth + 1, s.section[depth])
     length, tag = 0, np.uint64(0)
     if count > 1:
         length = write_key(s, lo, hi, depth)
         tag = hash_key(s.keys[depth], length)
-        if has_failed(s, depth, length, tag):
-            return FAILED
+        count = 0 if has_failed(s, depth, length, tag) else count
     save(s, lo, hi, depth)
     for position in range(count):
         if position:
@@ -384,6 +404,20 @@ def search(s: Search, lo: int, hi: int, depth: int, near: int) -> int:
             result = search(s, lo, hi, depth + 1, s.section[depth])
             if result != FAILED:
                 return result
-    if tag:
+    if count:
         remember(s, depth, length, tag)
     return FAILED
+
+
+@compiled
+def dive(s: Search) -> int:
+    """Take the best option again and again, for capacities that are no limit; without recursion."""
+    m, n = s.floor.shape[0], s.size.shape[0]
+    near, result = 0, SOLVED
+    while result == SOLVED and next_unplaced(s.placed, 0, n) < n:
+        s.counters[NODES] += 1
+        list_options(s, choose(s, 0, m, near), 0)
+        near = s.section[0]
+        if not apply(s, 0, s.options[0, 0]):
+            result = FAILED
+    return result

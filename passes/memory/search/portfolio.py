@@ -21,6 +21,10 @@ Scores = npt.NDArray[np.float64]
 
 UNIT_OF_NODES = 400
 """States in the shortest run of Luby's sequence."""
+LARGE = 240
+"""Components of more buffers get more repaired orders, and longer runs of them."""
+ROUGH_BUFFERS, MOST_ROUGH_TRIES = 12_000, 12
+"""Placements without a limit: so many buffers in all, and so many tries."""
 LONGEST_FIXED = 64
 """A fixed order gets a unit more each time it comes round, up to so many."""
 
@@ -54,15 +58,16 @@ class Orders:
 
     def next(self, position: int, failures: Ints) -> tuple[Ints, int]:
         """Ranks (the smallest is tried first) and a budget for run number `position`, from 1."""
-        budget = UNIT_OF_NODES * luby(position)
+        count = len(self._size)
         turn, kind = divmod(position - 1, 4)
         if kind == 0:
             lap, which = divmod(turn, len(self._fixed))
             return self._fixed[which], UNIT_OF_NODES * min(lap + 1, LONGEST_FIXED)
-        if kind == 2:
+        if kind == 2 or (kind == 3 and count > LARGE):
             self._redraw_around_conflict(failures)
-            return _ranks(self._repaired), budget
-        return _ranks(self._draw()), budget
+            unit = max(UNIT_OF_NODES, 4 * count) if count > LARGE else UNIT_OF_NODES
+            return _ranks(self._repaired), unit * luby(position)
+        return _ranks(self._draw()), UNIT_OF_NODES * luby(position)
 
     def _draw(self) -> Scores:
         """A random mix of size and lifetime, of either sign, under noise of random strength."""
@@ -104,16 +109,12 @@ class Portfolio:
         self._runs: Iterator[int] = iter(())
         self._rate = 10_000.0
 
-    def rough(self, tries: int) -> dict[str, int]:
+    def rough(self) -> dict[str, int]:
         """The lowest of a few placements without a limit, found without going back."""
-        free = int(self.component.totals.sum())
         orders = Orders(self.component, self._seed)
-        found: list[dict[str, int]] = []
-        for position in range(1, tries + 1):
-            ranks, _ = orders.next(position, self.searcher.failures)
-            self.searcher.run(free, ranks, self.searcher.most_nodes)
-            found.append(self.searcher.offsets())
-        return min(found, key=self.component.peak)
+        tries = min(max(ROUGH_BUFFERS // len(self.component.buffers), 1), MOST_ROUGH_TRIES)
+        ranks = (orders.next(i, self.searcher.failures)[0] for i in range(1, tries + 1))
+        return min((self.searcher.dive(rank) for rank in ranks), key=self.component.peak)
 
     def decide(self, capacity: int, nodes: float) -> int:
         """Whether the component fits: FAILED (proven), SOLVED, or STOPPED when out of budget.
