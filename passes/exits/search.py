@@ -157,7 +157,8 @@ class HeadSearch:
     def finish(self, finalists: Sequence[int], data: TrainingSet, span: Span) -> None:
         """Train heads to the end, with all that share layers with them, point by point.
 
-        Features of late points are dear and need little more: such heads see fewer samples.
+        Features of late points are dear and need little more: such heads see fewer samples, and so
+        do those that share a point and its time.
         """
         whole = nodes_cost(list(self.task.graph), self.model).value
         wanted = {self.heads[i] for i in finalists}
@@ -165,7 +166,7 @@ class HeadSearch:
         points = list(dict.fromkeys(module.point for module in chosen))
         for point, step in zip(points, span.steps(len(points)), strict=True):
             here = [module for module in chosen if module.point == point]
-            samples = self.recipe.samples * (1.0 - point.spent.value / whole) ** 2
+            samples = self.recipe.samples / len(here) * (1.0 - point.spent.value / whole) ** 2
             activity = f"{span.activity} at {point.name!r}"
             self.train(here, data, samples, replace(step, activity=activity))
 
