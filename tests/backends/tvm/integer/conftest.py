@@ -55,7 +55,7 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no
     def __init__(self) -> None:
         self._rows: Iterator[npt.NDArray[np.float32]] = iter(samples(20, 0))
 
-    def get_next(self) -> dict[str, Any] | None:
+    def get_next(self) -> Any:
         row = next(self._rows, None)
         return None if row is None else {"x": row[None]}
 
