@@ -48,7 +48,8 @@ lint: $(INSTALLED)
 	$(BIN)/pyright
 
 test: setup lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	@# Workers side by side, of two threads each, would mostly wait for each other.
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 evidence: setup
 	scripts/evidence.sh
