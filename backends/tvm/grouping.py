@@ -111,7 +111,7 @@ def is_view(node: ir.Node) -> bool:
     if node.op_type == "Transpose" and "perm" in node.attributes:
         permutation = tuple(node.attributes["perm"].as_ints())
         return rules.moves_no_data(rules.static_shape(source), permutation)
-    return node.op_type in matching.VIEWS
+    return node.op_type in rules.VIEWS
 
 
 def _integer_kernels(graph: ir.Graph, exact: bool) -> dict[ir.Node, IntegerKernel]:

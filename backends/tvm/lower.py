@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -24,6 +24,7 @@ from offramp.backends.tvm.symbols import SymbolTable
 from offramp.backends.tvm.tail import TailCall, lower_tail
 from offramp.compiler.errors import InternalError
 from offramp.compiler.ir import Block, Program
+from offramp.compiler.ir.clone import clone_block
 from offramp.compiler.plan import BlockPlan, KernelCall, Plan, Storage
 from offramp.compiler.targets import Target
 from offramp.passes.layout.channels_last import ChannelsLast
@@ -49,7 +50,9 @@ def lower(program: Program, target: Target, *, exact: bool = False) -> Lowered:
     Raises:
         UnsupportedError: an operator that neither our kernels nor TVM can compile.
     """
-    return _Lowering(MoveIntegers()(ChannelsLast()(program)), target, exact).run()
+    moved = MoveIntegers()(ChannelsLast()(program))
+    own = {name: clone_block(block) for name, block in moved.blocks.items()}
+    return _Lowering(replace(moved, blocks=own), target, exact).run()
 
 
 class _Lowering:

@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from offramp.compiler.errors import UserError
 from offramp.compiler.ir.clone import clone_value
+from offramp.compiler.ir.dequantise import dequantised
 from offramp.passes.exits.candidates import Point
 from offramp.passes.exits.heads import HeadGraph, Statistics
 from offramp.passes.exits.task import Task
@@ -191,7 +192,7 @@ class _Copier:
         return self._halved
 
     def _keep_constant(self, value: ir.Value) -> ir.Value:
-        array = constant_of(value)
+        array = _contents(value)
         if array is None:
             raise CannotCopyError(f"value {value.name!r} comes from before the point")
         if array.ndim > 2 and prod(array.shape[2:]) > 1:
@@ -244,28 +245,20 @@ def _is_global(node: ir.Node) -> bool:
 
 
 def _constant(node: ir.Node, position: int) -> npt.NDArray[np.float32]:
-    array = constant_of(node.inputs[position])
+    array = _contents(node.inputs[position])
     if array is None:
         raise CannotCopyError(f"{node.op_type} (node {node.name!r}) has computed weights")
     return np.asarray(array, np.float32)
 
 
-def constant_of(value: ir.Value | None) -> npt.NDArray[Any] | None:
-    """The contents of a constant, or of a dequantised one; None for what is computed."""
-    if value is None or value.const_value is not None:
-        return None if value is None or value.const_value is None else value.const_value.numpy()
+def _contents(value: ir.Value | None) -> npt.NDArray[Any] | None:
+    """Of a constant, or of a dequantised one; None for what is computed."""
+    if value is None:
+        return None
+    if value.const_value is not None:
+        return value.const_value.numpy()
     node = value.producer()
-    if node is None or node.op_type != "DequantizeLinear":
-        return None
-    data, scale, *rest = [constant_of(operand) for operand in node.inputs]
-    if data is None or scale is None or scale.ndim > 1:
-        return None
-    zero = rest[0] if rest and rest[0] is not None else np.zeros((), np.float32)
-    shape = [1] * data.ndim if scale.size > 1 else []
-    if shape:
-        shape[node.attributes.get_int("axis", 1)] = -1
-    real = (data.astype(np.float32) - zero.astype(np.float32).reshape(shape)) * scale.reshape(shape)
-    return np.asarray(real, np.float32)
+    return None if node is None else dequantised(node)
 
 
 def _attributes(node: ir.Node) -> dict[str, object]:

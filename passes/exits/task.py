@@ -49,9 +49,7 @@ def task_of(program: Program) -> Task:
             "early answer needs a single output of class scores"
         )
     output = program.entry.operand(program.entry.terminator.values[0])
-    quantiser = output.producer()
-    if quantiser is None or quantiser.op_type != "QuantizeLinear" or quantiser.inputs[0] is None:
-        quantiser = None
+    quantiser = _quantiser(output)
     scores = output if quantiser is None or quantiser.inputs[0] is None else quantiser.inputs[0]
     classes = _classes(scores)
     producer = scores.producer()
@@ -59,6 +57,15 @@ def task_of(program: Program) -> Task:
         graph, logits = program.entry.graph, producer.inputs[0]
         return Task(graph, logits, producer.op_type, classes, quantiser)
     return Task(program.entry.graph, scores, None, classes, quantiser)
+
+
+def _quantiser(output: ir.Value) -> ir.Node | None:
+    """The quantisation, by one scale that is known, that computes the answer."""
+    node = output.producer()
+    if node is None or node.op_type != "QuantizeLinear":
+        return None
+    scales = [None if value is None else value.const_value for value in node.inputs[1:]]
+    return node if all(scale is not None and scale.size == 1 for scale in scales) else None
 
 
 def _classes(output: ir.Value) -> int:

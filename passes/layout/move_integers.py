@@ -18,7 +18,7 @@ from offramp.passes.simplify.rewriting import (
     replace,
 )
 
-MOVING = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+MOVING = rules.VIEWS | {"Transpose"}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ SPATIAL = frozenset(
 )
 """Operators on `[batch, channels, *spatial]` that kernels compute channels-last."""
 
+VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
+"""Operators whose output has the bytes of the first input."""
+
 ELEMENTWISE = frozenset(
     [
         "Abs",

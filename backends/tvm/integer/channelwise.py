@@ -12,12 +12,7 @@ from offramp.backends.tvm.integer.conv import Addition
 from offramp.backends.tvm.integer.scaling import Scaling
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise, KeepRow
-from offramp.backends.tvm.microkernels.integer_elementwise import (
-    ExactAdd,
-    ExactMean,
-    IntegerAdd,
-    IntegerMean,
-)
+from offramp.backends.tvm.microkernels.integer_elementwise import Elementwise, IntegerElementwise
 from offramp.backends.tvm.tir import FunctionBuilder, external_call, tirx
 from offramp.backends.tvm.window import Window
 
@@ -76,8 +71,8 @@ class Mean:
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        kind = ExactMean if self.scaling is None else IntegerMean
-        return (kind(self.low, self.high),)
+        kind = Elementwise.EXACT_MEAN if self.scaling is None else Elementwise.MEAN
+        return (IntegerElementwise(kind, self.low, self.high),)
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,7 @@ class Sum:
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        return (IntegerAdd(self.low, self.high),)
+        return (IntegerElementwise(Elementwise.ADD, self.low, self.high),)
 
 
 @dataclass(frozen=True)
@@ -109,7 +104,7 @@ class ExactSum:
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        return (ExactAdd(self.low, self.high),)
+        return (IntegerElementwise(Elementwise.EXACT_ADD, self.low, self.high),)
 
 
 def pack_depthwise(weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import onnx_ir as ir
@@ -44,9 +45,7 @@ def match(node: ir.Node) -> Linear | None:
     integer = end.dtype.numpy().name
     if integer not in RANGES or real.dtype != ir.DataType.FLOAT:
         return None
-    count = 1
-    for size in rules.static_shape(node.outputs[0]):
-        count *= size
+    count = prod(rules.static_shape(node.outputs[0]))
     offset = 0 if zero is None else int(zero.reshape(-1)[0])
     return Linear(count, float(scale.reshape(())), offset, integer, quantises)
 

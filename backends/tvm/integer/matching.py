@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +16,10 @@ import onnx_ir as ir
 from offramp.backends.tvm import anchors
 from offramp.backends.tvm.anchors import Anchor, constant
 from offramp.backends.tvm.integer.scaling import Quantized
+from offramp.compiler.ir.dequantise import dequantised
 from offramp.passes.layout import rules
 
 Weights = npt.NDArray[np.int8]
-
-VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
-"""Operators whose output has the bytes of the first input."""
 
 
 @dataclass
@@ -52,13 +49,9 @@ class IntegerKernel:
 def fold_constants(graph: ir.Graph) -> None:
     """Give the output of every DequantizeLinear of a constant its value; the node stays."""
     for node in graph:
-        if node.op_type == "DequantizeLinear" and node.domain == "":
-            data, scale = constant(node.inputs[0]), constant(node.inputs[1])
-            if data is not None and scale is not None and scale.ndim < 2:
-                real = (data.astype(np.float32) - _zeros(node, data)) * _along_axis(
-                    node, scale, data
-                )
-                node.outputs[0].const_value = ir.tensor(real.astype(np.float32))
+        real = dequantised(node)
+        if real is not None:
+            node.outputs[0].const_value = ir.tensor(real)
 
 
 def match(node: ir.Node) -> IntegerKernel | None:
@@ -124,7 +117,8 @@ def _with_weights(kernel: IntegerKernel, operator: ir.Node) -> IntegerKernel | N
     data, scale = constant(node.inputs[0]), constant(node.inputs[1])
     if node.op_type != "DequantizeLinear" or data is None or scale is None:
         return None
-    if data.dtype != np.int8 or np.any(_zeros(node, data)):
+    zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if data.dtype != np.int8 or (zero is not None and zero.any()):
         return None
     if scale.size > 1 and scale.size != anchor.filters:
         return None
@@ -159,7 +153,7 @@ def _through_views(value: ir.Value) -> tuple[ir.Node | None, list[ir.Node]]:
     """What computes `value`, reshapes left out, and these reshapes in order."""
     views: list[ir.Node] = []
     node = value.producer()
-    while node is not None and node.op_type in VIEWS and _is_private(node.outputs[0]):
+    while node is not None and node.op_type in rules.VIEWS and _is_private(node.outputs[0]):
         views.insert(0, node)
         source = node.inputs[0]
         node = None if source is None else source.producer()
@@ -236,25 +230,6 @@ def _between(value: ir.Value, last: ir.Node) -> list[ir.Node]:
         found.append(node)
         (node,) = node.outputs[0].consumers()
     return found
-
-
-def _zeros(node: ir.Node, data: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-    zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    if zero is None:
-        return np.zeros((), np.float32)
-    return _along_axis(node, zero, data).astype(np.float32)
-
-
-def _along_axis(
-    node: ir.Node, values: npt.NDArray[Any], data: npt.NDArray[Any]
-) -> npt.NDArray[Any]:
-    """A scalar, or one value per index of the node's axis, to multiply `data` by."""
-    if values.size == 1:
-        return values.reshape(())
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
-    shape = [1] * data.ndim
-    shape[axis] = -1
-    return values.reshape(shape)
 
 
 def with_residual(weighted: IntegerKernel, total: IntegerKernel) -> IntegerKernel | None:

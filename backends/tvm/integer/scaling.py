@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 LARGEST = 2.0**31 - 1
 
+MOST_RIGHT = 31
+"""Bits of the largest shift to the right; a factor that wants more makes nothing of any sum."""
+
 WORDS = 2
 """Of a scale table for a channel: bias, multiplier."""
 
@@ -102,6 +105,8 @@ def exact(factors: npt.NDArray[np.float64], largest_sum: int) -> Factors | None:
     multipliers = np.rint(fraction * 2.0**31)
     rounded_up = multipliers == 2.0**31
     multipliers, exponent = np.where(rounded_up, 2.0**30, multipliers), exponent + rounded_up
+    vanishes = exponent < -MOST_RIGHT
+    multipliers, exponent = np.where(vanishes, 0, multipliers), np.where(vanishes, 0, exponent)
     lefts = np.maximum(exponent, 0)
     right = np.maximum(-exponent, 0)
     if len(set(lefts.tolist())) > 1 or largest_sum << int(lefts[0]) >= 2**31:

@@ -129,9 +129,9 @@ static void {name}(int8_t *out, const int8_t *in, const void *scratch, const int
   const int8_t *const zeros = scratch, *const ring = zeros + channels;
   const int8_t *taps[{taps}];
   for (int32_t i = 0, y = row; i < {taps}; y += row_dilation) {{
-    const int32_t is_kept = kept > 0 && y <= own;
-    const int8_t *line = (is_kept ? ring : in) + (is_kept ? y % kept : y) * columns * channels;
-    const int32_t is_row = y >= 0 && y < rows;
+    const int32_t is_row = y >= 0 && y < rows, is_kept = kept > 0 && y <= own;
+    const int8_t *line = zeros;
+    if (is_row) line = (is_kept ? ring : in) + (is_kept ? y % kept : y) * columns * channels;
     for (int32_t t = 0, x = column; t < column_taps; ++t, ++i, x += column_dilation)
       taps[i] = is_row && x >= 0 && x < columns ? line + x * channels : zeros;
   }}

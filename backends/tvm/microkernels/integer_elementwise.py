@@ -3,77 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from offramp.backends.tvm.microkernels.integer_depthwise import INTRINSICS
 from offramp.backends.tvm.microkernels.integer_gather import WIDEN
 
 
-@dataclass(frozen=True)
-class IntegerAdd:
-    """`out = clamp((a * left + b * right + offset) >> shift)`; low, high: the bounds."""
+class Elementwise(Enum):
+    """What is computed.
 
+    ADD: `clamp((a * left + b * right + offset) >> shift)`. MEAN: of `rows` by `columns` positions,
+    for each channel. The exact ones as TFLite's reference kernels: addends and sum are scaled, each
+    rounded; means round halves away from zero.
+    """
+
+    ADD = "integer_add"
+    MEAN = "integer_mean"
+    EXACT_ADD = "exact_add"
+    EXACT_MEAN = "exact_mean"
+
+
+@dataclass(frozen=True)
+class IntegerElementwise:
+    """Structure of a microkernel. low, high: bounds of the outputs."""
+
+    kind: Elementwise
     low: int
     high: int
 
     @property
     def name(self) -> str:
         """The C function's name."""
-        return f"integer_add_{self.low}to{self.high}".replace("-", "m")
+        return f"{self.kind.value}_{self.low}to{self.high}".replace("-", "m")
 
     def source(self) -> str:
         """The C definition."""
-        return WIDEN + INTRINSICS + _ADD.format(name=self.name, low=self.low, high=self.high)
-
-
-@dataclass(frozen=True)
-class IntegerMean:
-    """Means over `rows` by `columns` positions of all channels; low, high: the bounds."""
-
-    low: int
-    high: int
-
-    @property
-    def name(self) -> str:
-        """The C function's name."""
-        return f"integer_mean_{self.low}to{self.high}".replace("-", "m")
-
-    def source(self) -> str:
-        """The C definition."""
-        return WIDEN + INTRINSICS + _MEAN.format(name=self.name, low=self.low, high=self.high)
-
-
-@dataclass(frozen=True)
-class ExactAdd:
-    """A sum as TFLite's reference kernel computes it: addends and sum are scaled, each rounded."""
-
-    low: int
-    high: int
-
-    @property
-    def name(self) -> str:
-        """The C function's name."""
-        return f"exact_add_{self.low}to{self.high}".replace("-", "m")
-
-    def source(self) -> str:
-        """The C definition."""
-        return WIDEN + INTRINSICS + _EXACT_ADD.format(name=self.name, low=self.low, high=self.high)
-
-
-@dataclass(frozen=True)
-class ExactMean:
-    """A mean as TFLite's reference kernel computes it: halves are rounded away from zero."""
-
-    low: int
-    high: int
-
-    @property
-    def name(self) -> str:
-        """The C function's name."""
-        return f"exact_mean_{self.low}to{self.high}".replace("-", "m")
-
-    def source(self) -> str:
-        """The C definition."""
-        return WIDEN + INTRINSICS + _EXACT_MEAN.format(name=self.name, low=self.low, high=self.high)
+        text = _TEMPLATES[self.kind].format(name=self.name, low=self.low, high=self.high)
+        return WIDEN + INTRINSICS + text
 
 
 _EXACT_ADD = """\
@@ -132,3 +98,10 @@ static void {name}(int8_t *out, const int8_t *in, int32_t rows, int32_t columns,
   }}
 }}
 """
+
+_TEMPLATES = {
+    Elementwise.ADD: _ADD,
+    Elementwise.MEAN: _MEAN,
+    Elementwise.EXACT_ADD: _EXACT_ADD,
+    Elementwise.EXACT_MEAN: _EXACT_MEAN,
+}

@@ -10,6 +10,7 @@ import pytest
 
 from offramp.compiler.frontends.onnx import from_onnx
 from offramp.compiler.ir import Program
+from offramp.compiler.ir.parser import from_text
 from offramp.compiler.oracle import Oracle
 from offramp.cost_models.analytical import AnalyticalModel
 from offramp.passes.exits.criteria import MaxSoftmax
@@ -17,7 +18,7 @@ from offramp.passes.exits.find import start_search
 from offramp.passes.exits.insert import ExitSpec, InsertExits
 from offramp.passes.exits.result import ExitData
 from offramp.passes.exits.search import HeadSearch
-from offramp.passes.exits.task import task_of
+from offramp.passes.exits.task import NoExitsError, task_of
 from offramp.passes.simplify import simplify
 
 pytestmark = pytest.mark.shared
@@ -57,6 +58,18 @@ def test_scores_are_found_behind_the_quantisation(program: Program) -> None:
     assert task.tail == "Softmax"
     assert task.quantiser is not None
     assert task.classes == 12
+
+
+def test_a_scale_that_is_computed_hides_the_scores() -> None:
+    program = from_text(
+        """program hidden opset 18 batched -> (y) entry(%x: float[1,4]):
+        weight %zero: int8[] = [0]
+        %s: float[] = ReduceMax(%x) {keepdims = 0}
+        %y: int8[1,4] = QuantizeLinear(%x, %s, %zero)
+        return (%y)"""
+    )
+    with pytest.raises(NoExitsError, match="float32 class scores"):
+        task_of(program)
 
 
 def test_copies_start_from_the_weights_as_real_numbers(search: HeadSearch) -> None:

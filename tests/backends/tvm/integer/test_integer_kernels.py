@@ -49,6 +49,13 @@ def test_every_operator_becomes_an_integer_kernel(quantised: onnx.ModelProto, ex
     assert types == {"int8", "int32"}
 
 
+def test_the_program_stays_as_it_is(quantised: onnx.ModelProto) -> None:
+    program = from_onnx(quantised)
+    computed = [v for node in program.entry.graph for v in node.outputs]
+    lower(program, targets.get("cortex-m7"))
+    assert all(value.const_value is None for value in computed)
+
+
 @pytest.mark.parametrize(
     "target",
     [

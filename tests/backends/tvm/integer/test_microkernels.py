@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from offramp.backends import tools
 from offramp.backends.tvm.integer.channelwise import pack_depthwise
 from offramp.backends.tvm.integer.conv import IntegerConv, pack_weights
-from offramp.backends.tvm.integer.scaling import Scaling, fixed_point
+from offramp.backends.tvm.integer.scaling import Scaling, exact, fixed_point
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise
-from offramp.backends.tvm.microkernels.integer_elementwise import IntegerAdd, IntegerMean
+from offramp.backends.tvm.microkernels.integer_elementwise import Elementwise, IntegerElementwise
 from offramp.backends.tvm.microkernels.integer_gather import IntegerGather
 from offramp.backends.tvm.microkernels.integer_matrix import IntegerTile
 from offramp.backends.tvm.window import Axis, Window
@@ -131,7 +131,7 @@ def test_depthwise_sums_all_taps(tmp_path: Path, taps: int) -> None:
 
 def test_sums_and_means(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    add, mean = IntegerAdd(-128, 127), IntegerMean(-128, 127)
+    add, mean = (IntegerElementwise(k, -128, 127) for k in (Elementwise.ADD, Elementwise.MEAN))
     library = compiled(tmp_path, add, mean)
     left, right = random.integers(-128, 128, (2, 11), dtype=np.int8)
     found = np.zeros(11, np.int8)
@@ -159,6 +159,17 @@ def test_fixed_point_is_within_half_a_unit(factor: float, total: int) -> None:
 def test_sums_that_leave_32_bits_are_refused() -> None:
     assert fixed_point(np.array([0.25]), 2**31) is None
     assert fixed_point(np.array([3.0]), 2**29) is None
+
+
+@given(factor=st.floats(1e-30, 0.999), total=st.integers(-(2**30), 2**30))
+def test_exact_factors_round_twice_and_never_shift_out_of_range(factor: float, total: int) -> None:
+    factors = exact(np.array([factor]), 2**30)
+    assert factors is not None
+    multiplier, right, mask = (int(number) for number in factors.columns[0])
+    assert 0 <= right <= 31
+    high = (total * multiplier + (1 << 30)) >> 31
+    scaled = (high + ((1 << right) >> 1) + (mask if high < 0 else 0)) >> right
+    assert abs(scaled - total * factor) <= 1.0
 
 
 def test_variants_have_names_of_their_own() -> None:
