@@ -68,6 +68,9 @@ def run(request: Request, options: Options, observer: Observer) -> Compiled:
         reference = pipeline.simplify(original, options, observer)
     calibration = _dataset(request.calibration, reference, "calibration data")
     train = _dataset(request.train, reference, "training data")
+    if options.quantize is not None and calibration is not None:
+        with observer.stage("quantising"):
+            reference = pipeline.quantize(reference, calibration, train, options)
     with observer.stage("choosing exits"):
         found = add_exits(reference, calibration, train, options, observer)
     with observer.stage("lowering"):
