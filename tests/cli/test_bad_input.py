@@ -56,6 +56,17 @@ def test_a_missing_file(refused: Refused, tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "nothing.onnx").lower()
 
 
+def test_quantising_without_samples(refused: Refused, tmp_path: Path) -> None:
+    model = save(tmp_path / "net.onnx", classifier())
+    assert "give calibration data" in refused(model, "--quantize", "int8")
+
+
+def test_quantising_to_an_unknown_precision(refused: Refused, tmp_path: Path) -> None:
+    model = save(tmp_path / "net.onnx", classifier())
+    message = refused(model, "--quantize", "fp4")
+    assert "cannot quantise to 'fp4': expected one of int8" in message
+
+
 @pytest.mark.parametrize("scale", [0.0, -0.5, float("nan"), float("inf")])
 def test_a_scale_that_scales_nothing(refused: Refused, tmp_path: Path, scale: float) -> None:
     message = refused(save(tmp_path / "m.onnx", quantised(scale)), "--no-exits")
