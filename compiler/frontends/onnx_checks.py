@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -84,7 +84,8 @@ def check_graph(graph: Any, version: int, outer: frozenset[str] = frozenset()) -
 
     Raises:
         UserError: duplicated or undefined names, or a cycle.
-        UnsupportedError: an operator outside the standard ONNX set, with its node.
+        UnsupportedError: an operator outside the standard ONNX set, or quantisation to small
+            floats, with its node.
     """
     _require_text(graph)
     constants = {tensor.name for tensor in graph.initializer}
@@ -94,8 +95,10 @@ def check_graph(graph: Any, version: int, outer: frozenset[str] = frozenset()) -
     _no_duplicates(inputs, "input")
     _no_duplicates([*(constants | set(inputs)), *made], "value")
     visible = outer | constants | set(inputs) | set(made)
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     for node in graph.node:
         _known_operator(node, version)
+        _quantises_to_integers(node, types)
         for name in node.input:
             if name and name not in visible:
                 raise UserError(
@@ -198,6 +201,22 @@ def _known_operator(node: Any, version: int) -> None:
         )
     if onnx.defs.get_schema(node.op_type, version, "").deprecated:
         raise UnsupportedError(f"{_label(node)} is deprecated in ONNX opset {version}")
+
+
+def _quantises_to_integers(node: Any, types: Mapping[str, int]) -> None:
+    """Refuse quantisation to floats of 4 or 8 bits, which no kernel computes."""
+    from onnx import TensorProto
+
+    if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        return
+    asked = [a.i for a in node.attribute if a.name == "output_dtype"]
+    for kind in [*(types[name] for name in node.input if name in types), *asked]:
+        name = TensorProto.DataType.Name(kind)
+        if name.startswith(("FLOAT8", "FLOAT4")):
+            raise UnsupportedError(
+                f"{_label(node)} uses {name}: quantisation is supported to integers only; quantise "
+                "the model to int8"
+            )
 
 
 def _label(node: Any) -> str:

@@ -188,6 +188,18 @@ def test_unsupported_operator_is_named(node: str, message: str) -> None:
         from_onnx(parse(f"m (float[1,4] x) => (float[1,4] y) {{ {node} }}", header))
 
 
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2])
+def test_quantisation_to_small_floats_is_named(kind: int) -> None:
+    model = parse(
+        "m (float[N,4] x) => (float[N,4] y) <float s = {0.5}>"
+        "{ q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }",
+        '<ir_version: 10, opset_import: ["": 21]>',
+    )
+    model.graph.initializer.append(helper.make_tensor("z", kind, [], [0.0]))
+    with pytest.raises(UnsupportedError, match=r"'QuantizeLinear' .*uses FLOAT8E.*int8"):
+        from_onnx(model)
+
+
 def test_zero_size_dimension() -> None:
     with pytest.raises(UserError, match=r"'x' has shape \[1, 0\].*nothing to compute"):
         from_onnx(parse("m (float[1,0] x) => (float[1,0] y) { y = Relu(x) }"))
