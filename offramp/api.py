@@ -107,6 +107,7 @@ def compile(
     exits: bool = True,
     finetune: bool = False,
     exact: bool = False,
+    quantize: str | None = None,
     force: bool = False,
     example_inputs: tuple[Any, ...] | None = None,
     print_after: str | None = None,
@@ -135,6 +136,9 @@ def compile(
         finetune: train the backbone together with the heads; needs `train`.
         exact: round quantised operators as TFLite's reference kernels do, bit for bit, where they
             are computed in integers (on microcontrollers).
+        quantize: "int8" turns a float network into 8-bit integers first, with ranges taken from
+            `train`, or else from the part of `calibration` that trains heads. Budget and
+            certificate of the exits are then relative to the quantised network.
         force: replace an artifact that stands at `output`.
         example_inputs: positional inputs of a torch module, to export it with.
         print_after: name of the pass after which the Program is shown to the observer.
@@ -158,6 +162,7 @@ def compile(
         print_after=print_after,
         exact=exact,
         board=board,
+        quantize=quantize,
     )
     options.check_data(calibration, train)
     if output is not None:

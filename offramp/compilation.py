@@ -68,6 +68,9 @@ def run(request: Request, options: Options, observer: Observer) -> Compiled:
         reference = pipeline.simplify(original, options, observer)
     calibration = _dataset(request.calibration, reference, "calibration data")
     train = _dataset(request.train, reference, "training data")
+    if options.quantize is not None and calibration is not None:
+        with observer.stage("quantising"):
+            reference = pipeline.quantize(reference, calibration, train, options)
     if options.board is not None and options.exits and calibration is not None:
         # Exits only add to a network: one too large is refused before any head is trained.
         with observer.stage("checking the board"):

@@ -170,6 +170,7 @@ def provenance(options: Options, model: str, inputs: Mapping[str, str]) -> dict[
         "seed": str(options.seed),
         "exits": "yes" if options.exits else "no",
         "finetune": "yes" if options.finetune else "no",
+        "quantised to": options.quantize or "as the model is",
     }
     return found | {library: metadata.version(library) for library in LIBRARIES}
 

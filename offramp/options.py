@@ -9,6 +9,7 @@ from offramp.compiler import boards, targets
 from offramp.compiler.errors import UserError
 
 RISKS = ("drop", "flip")
+PRECISIONS = ("int8",)
 MAX_SEED = 2**32 - 1
 DEFAULT_TARGET = "x86-64"
 
@@ -30,6 +31,7 @@ class Options:
     finetune: bool = False
     print_after: str | None = None
     exact: bool = False
+    quantize: str | None = None
     board: str | None = None
 
     def __post_init__(self) -> None:
@@ -43,6 +45,10 @@ class Options:
         _between("confidence", self.confidence, 0.0, 1.0)
         if self.risk not in RISKS:
             raise UserError(f"unknown risk {self.risk!r}: expected one of {', '.join(RISKS)}")
+        if self.quantize is not None and self.quantize not in PRECISIONS:
+            raise UserError(
+                f"cannot quantise to {self.quantize!r}: expected one of {', '.join(PRECISIONS)}"
+            )
         if not 0 <= self.seed <= MAX_SEED:
             raise UserError(f"seed is {self.seed}: expected 0 to {MAX_SEED}")
         if self.finetune and not self.exits:
@@ -58,6 +64,11 @@ class Options:
             raise UserError(
                 "training data without calibration data: heads can be trained, but nothing can be "
                 "certified; give calibration data too"
+            )
+        if self.quantize and calibration is None:
+            raise UserError(
+                f"quantising to {self.quantize} takes the ranges of activations from samples: give "
+                "calibration data (--calibration), some hundred samples like those met in use"
             )
         if self.finetune and train is None:
             raise UserError("finetune needs training data (x and y) of its own: give --train")

@@ -18,6 +18,10 @@ from offramp.passes.base import Pipeline, Timing
 
 if TYPE_CHECKING:
     from offramp.backends.tvm.lower import Lowered
+    from offramp.data import Dataset
+
+RANGE_SAMPLES = 512
+"""Samples from which the ranges of activations are taken; more change nothing."""
 
 
 def read_model(model: Any, example_inputs: tuple[Any, ...] | None = None) -> Program:
@@ -105,6 +109,28 @@ def simplify(program: Program, options: Options, observer: Observer) -> Program:
         )
     show: Callable[[str], None] = observer.dump
     return Pipeline(passes, options.print_after, show, timed)(program)
+
+
+def quantize(
+    program: Program, calibration: Dataset, train: Dataset | None, options: Options
+) -> Program:
+    """The network on integers.
+
+    Ranges are taken from training samples; without any, from those calibration samples that train
+    heads and certify nothing, or from all of them where there will be no exits.
+
+    Raises:
+        UserError: the network cannot be quantised, or a tensor is not finite on these samples.
+    """
+    from offramp.passes.exits.split import training_rows
+    from offramp.passes.quantize.insert import Quantize
+
+    source = calibration if train is None else train
+    rows = np.random.default_rng(options.seed).permutation(len(source))
+    if train is None and options.exits:
+        rows = training_rows(len(source), options.seed)
+    samples = source.take(rows[:RANGE_SAMPLES]).inputs
+    return Quantize(str(options.quantize), samples, seed=options.seed)(program)
 
 
 def lower(program: Program, options: Options) -> Lowered:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from offramp.passes.base import BlockPass, Pass, PassResult, PerBlock, Pipeline
     from offramp.passes.exits.insert import ExitSpec, InsertExits
+    from offramp.passes.quantize.insert import Quantize
 
 __all__ = [
     "BlockPass",
@@ -17,11 +18,13 @@ __all__ = [
     "PassResult",
     "PerBlock",
     "Pipeline",
+    "Quantize",
 ]
 
 _HOMES = {
     "ExitSpec": "offramp.passes.exits.insert",
     "InsertExits": "offramp.passes.exits.insert",
+    "Quantize": "offramp.passes.quantize.insert",
 }
 """Where public names live that are not in `offramp.passes.base`."""
 

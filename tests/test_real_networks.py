@@ -55,6 +55,24 @@ def test_networks_compile_quickly_and_agree(model: str, target: str, shared: Pat
     assert np.abs(found.reshape(y.shape) - y).max() <= 1e-4 * np.abs(y).max()
 
 
+@pytest.mark.arm
+def test_a_quantised_float_network_runs_on_integers(shared: Path) -> None:
+    """Within one unit of the scores in 8 bits: means round once where onnxruntime rounds twice."""
+    with np.load(shared / "data" / "kws" / "kws_dev500.npz") as data:
+        x = data["x"][:64]
+    model = shared / "models" / "kws_dscnn_float.onnx"
+    options: dict[str, Any] = {"calibration": x, "quantize": "int8", "exits": False}
+    artifact = offramp.compile(model, target="cortex-m7", **options)
+    (expected,) = offramp.compile(model, target="x86-64", **options).run(x[:4]).outputs.values()
+    (found,) = artifact.run(x[:4]).outputs.values()
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
+    assert np.abs(found - expected).max() <= 0.1
+    static = offramp.compile(model, target="cortex-m7", exits=False)
+    whole, integers = static.bench()[0], artifact.bench()[0]
+    assert integers.ram.arena < 0.35 * whole.ram.arena
+    assert integers.flash.weights < 0.35 * whole.flash.weights
+
+
 def with_random_exits(path: Path, samples: dict[str, Any]) -> tuple[Program, Answers]:
     """A network with three exits, and its answers; many leave at each.
 

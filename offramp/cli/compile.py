@@ -27,6 +27,10 @@ For a board that one can buy; refused if its memories are too small:
 
     compile net.onnx --board nucleo-f446re --calibration data.npz -o out/
 
+A float network in 8-bit integers, without exits:
+
+    compile net.onnx --target cortex-m7 --quantize int8 --calibration data.npz --no-exits -o out/
+
 Without exits, just the code:
 
     compile net.onnx --target cortex-m7 --no-exits -o out/
@@ -99,6 +103,15 @@ def compile_command(
             "they are computed in integers (on microcontrollers); a little slower.",
         ),
     ] = False,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            "--quantize",
+            metavar="PRECISION",
+            help="int8: turn a float network into 8-bit integers first; needs --calibration. "
+            "Budget and certificate of exits are then relative to the quantised network.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the artifact in the output folder.")
     ] = False,
@@ -135,6 +148,7 @@ def compile_command(
             exits=not no_exits,
             finetune=finetune,
             exact=exact,
+            quantize=quantize,
             force=force,
             print_after=print_after,
             observer=observer,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,8 +13,8 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from offramp.compiler.ir import Program, Return
-from offramp.compiler.ir.draft import Draft, close
+from offramp.compiler.ir import Program
+from offramp.compiler.ir.beginning import beginning
 from offramp.compiler.oracle import Oracle
 from offramp.compiler.torch_module import GraphModule
 from offramp.passes.exits.candidates import Point
@@ -92,24 +91,6 @@ class Backbone:
     def _cut(self, wanted: tuple[ir.Value, ...]) -> GraphModule:
         """A module that ends at the wanted values."""
         return GraphModule(beginning(self.program, wanted).entry.graph).eval()
-
-
-def beginning(
-    program: Program, wanted: Sequence[ir.Value], names: Sequence[str] | None = None
-) -> Program:
-    """A straight-line program up to the last of the `wanted` values.
-
-    Its outputs are `wanted`, under `names` if given; it shares the program's tensors and none of
-    its values.
-    """
-    nodes = list(program.entry.graph)
-    ends = [value.producer() for value in wanted]
-    last = max(nodes.index(end) for end in ends if end is not None)
-    finish: Callable[..., Return] = lambda operands, successors: Return(operands)  # noqa: E731
-    inputs = tuple(program.entry.graph.inputs)
-    draft = Draft("cut", nodes[: last + 1], tuple(wanted), (), finish, bound=inputs)
-    outputs = tuple(names or (str(value.name) for value in wanted))
-    return replace(program, blocks=close([draft], program.opset_imports), output_names=outputs)
 
 
 def tensors(samples: Samples) -> dict[str, Tensor]:

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from offramp.compiler.ir import Program
+from offramp.compiler.ir.beginning import beginning
 from offramp.compiler.torch_module import GraphModule, store
-from offramp.passes.exits.backbone import beginning
 from offramp.passes.exits.task import Task, task_of
 from offramp.passes.exits.trainable import HeadModule
 from offramp.passes.exits.training import TrainingSet

@@ -90,7 +90,7 @@ def split(data: ExitData, task: Task, seed: int, *, folds: bool = True) -> Split
     random = np.random.default_rng(seed)
     order = random.permutation(calibration.count)
     if data.train is None:
-        first = round(THREE_WAYS[0] * len(order))
+        first = len(training_rows(calibration.count, seed))
         second = first + round(THREE_WAYS[1] * len(order))
         if folds and second <= FEW:
             both = calibration.rows(order[:second])
@@ -113,6 +113,15 @@ def split(data: ExitData, task: Task, seed: int, *, folds: bool = True) -> Split
         calibration.rows(order[:chosen]),
         calibration.rows(order[chosen:]),
     )
+
+
+def training_rows(count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Which of `count` calibration samples train where no training samples are given.
+
+    They neither choose, unless they are few, nor certify.
+    """
+    order = np.random.default_rng(seed).permutation(count)
+    return order[: round(THREE_WAYS[0] * count)]
 
 
 def _held_out(train: Part, calibration: Part) -> int:

@@ -135,6 +135,8 @@ def _advice(plan: Plan) -> str:
         and _weight_bytes(plan) <= flash_for_weights(boards.get(name))
     ]
     is_quantised = any(constant.dtype == "int8" for constant in distinct_constants(plan))
-    smaller = "a smaller model" if is_quantised else "a model quantised to int8, or a smaller one"
-    larger = f", or a board that holds this one: {', '.join(fitting)}" if fitting else ""
-    return f"Choose {smaller}{larger}"
+    choices = [] if is_quantised else ["int8 (--quantize int8)"]
+    choices.append("a smaller model")
+    if fitting:
+        choices.append(f"a board that holds it as it is: {', '.join(fitting)}")
+    return f"Choose {', or '.join(choices)}"

@@ -77,7 +77,7 @@ def test_activations_that_the_ram_of_a_board_does_not_hold(refused: Refused, sha
     assert "sram1+sram2: 131072, 8192 reserved for stack" in message
     assert re.search(r"Most is in use at Relu__8: entry\.Relu__5:0 \(65536 bytes\), ", message)
     assert "its weights" not in message
-    assert "quantised to int8" in message
+    assert "--quantize int8" in message
     assert message.endswith("nano-33-ble, nucleo-f746zg, nucleo-h743zi2")
 
 
@@ -93,8 +93,9 @@ def test_weights_that_the_flash_of_a_board_does_not_hold(refused: Refused, share
 
 @pytest.mark.shared
 def test_exits_are_not_trained_for_a_board_that_is_too_small(
-    refused: Refused, shared: Path, npz: Npz
+    refused: Refused, offramp: Command, shared: Path, npz: Npz, tmp_path: Path
 ) -> None:
+    """And the advice is good: in int8 the same network fits the same board."""
     generator = np.random.default_rng(0)
     images = generator.normal(size=(40, 32, 32, 3)).astype(np.float32)
     data = npz(x=images, y=generator.integers(0, 10, 40))
@@ -102,6 +103,20 @@ def test_exits_are_not_trained_for_a_board_that_is_too_small(
     message = refused(path, "--board", "nucleo-f446re", "--calibration", data)
     assert "checking the board" in message
     assert "choosing exits" not in message
+    options = ["--calibration", data, "--no-exits", "--quantize", "int8"]
+    outcome = offramp("compile", path, "--board", "nucleo-f446re", *options, "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.message
+
+
+def test_quantising_without_samples(refused: Refused, tmp_path: Path) -> None:
+    model = save(tmp_path / "net.onnx", classifier())
+    assert "give calibration data" in refused(model, "--quantize", "int8")
+
+
+def test_quantising_to_an_unknown_precision(refused: Refused, tmp_path: Path) -> None:
+    model = save(tmp_path / "net.onnx", classifier())
+    message = refused(model, "--quantize", "fp4")
+    assert "cannot quantise to 'fp4': expected one of int8" in message
 
 
 @pytest.mark.parametrize("scale", [0.0, -0.5, float("nan"), float("inf")])

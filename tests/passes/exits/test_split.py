@@ -18,7 +18,7 @@ from offramp.passes.exits.augmentation import (
 )
 from offramp.passes.exits.backbone import tensors
 from offramp.passes.exits.result import ExitData
-from offramp.passes.exits.split import FEWEST_HELD_OUT, FOLDS, Part, split
+from offramp.passes.exits.split import FEWEST_HELD_OUT, FOLDS, Part, split, training_rows
 
 from .conftest import Digits
 
@@ -52,6 +52,14 @@ def test_calibration_alone_is_split_three_ways(digits: Digits, count: int, folds
     assert len(set.union(*sets)) == count
     assert parts.held_out is None
     assert parts.folds == ()
+
+
+@pytest.mark.parametrize("count", [120, 1000])
+def test_what_sets_ranges_certifies_nothing(digits: Digits, count: int) -> None:
+    parts = split(numbered(digits, count), digits.task, seed=3)
+    rows = set(training_rows(count, seed=3).tolist())
+    assert rows <= numbers(parts.train)
+    assert not rows & numbers(parts.certification)
 
 
 def test_few_samples_take_turns_in_training_and_choosing(digits: Digits) -> None:

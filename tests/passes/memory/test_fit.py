@@ -80,13 +80,13 @@ def test_both_memories_are_told_at_once() -> None:
 
 
 def test_a_quantised_network_is_not_to_be_quantised_again() -> None:
-    assert "quantised to int8" in refusal(network(), board(100))
+    assert "--quantize int8" in refusal(network(), board(100))
     assert "int8" not in refusal(network("int8"), board(100))
 
 
 def test_boards_that_would_do_are_named() -> None:
     message = refusal(network(), board(100))
-    assert message.endswith(f"a board that holds this one: {', '.join(boards.names())}")
+    assert message.endswith(f"a board that holds it as it is: {', '.join(boards.names())}")
 
 
 def test_a_node_with_many_names_is_cut_short() -> None:

@@ -1,0 +1,119 @@
+"""Post-training quantisation: a float network becomes one with 8-bit activations and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy.typing as npt
+import onnx_ir as ir
+
+from offramp.compiler.errors import UserError
+from offramp.compiler.ir import Program, Return
+from offramp.compiler.ir.clone import clone_block
+from offramp.passes.base import Pass, PassResult
+from offramp.passes.quantize.observe import Seen, observe
+from offramp.passes.quantize.ranges import METHODS, Affine, activation
+from offramp.passes.quantize.sites import WEIGHTED, Site, sites
+from offramp.passes.quantize.weights import quantised_layer
+from offramp.passes.quantize.writer import Writer
+
+PRECISIONS = ("int8",)
+
+FIRST_OPSET = 13
+"""The first operator set whose (de)quantisation knows scales by channel."""
+
+
+@dataclass(frozen=True)
+class Quantize(Pass):
+    """Compute convolutions, dense layers, means and sums on 8-bit integers.
+
+    The result stays standard ONNX in QDQ form: activations have one scale and zero point a tensor,
+    weights are symmetric with one scale a filter, biases are 32-bit. Everything else, and what the
+    network reads and answers, stays float32. Run it before exits go in.
+
+    precision: "int8".
+    calibration: samples by input name, `[N, ...]`, from which ranges are taken.
+    ranges: "mse" (least squared error), "percentile" or "minmax".
+    correct_bias: let biases take up the mean error of rounded weights.
+    seed: of the values that ranges are judged by.
+
+    Raises:
+        UserError: an option is unknown, there are no samples or they do not fit, a tensor is not
+            finite on them, the network has control flow or is quantised already, or its operator
+            set is below 13.
+    """
+
+    precision: str = "int8"
+    calibration: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
+    ranges: str = "mse"
+    correct_bias: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("precision", self.precision, PRECISIONS),
+            ("way to choose ranges", self.ranges, METHODS),
+        ):
+            if value not in known:
+                raise UserError(f"unknown {what} {value!r}: expected one of {', '.join(known)}")
+
+    def call(self, program: Program) -> PassResult:
+        """Quantise what integers can compute; a network without such operators stays as it is."""
+        self._check(program)
+        own = replace(
+            program, blocks={name: clone_block(block) for name, block in program.blocks.items()}
+        )
+        found = sites(own.entry.graph)
+        if not found:
+            return PassResult(program, modified=False)
+        tensors = [value for site in found for value in (*site.reads, site.writes)]
+        inputs = [v for site in found if (v := site.node.inputs[0]) is not None]
+        seen = observe(own, list(dict.fromkeys([*tensors, *inputs])), self.calibration, self.seed)
+        writer = Writer(own.entry.graph)
+        scales = {value: self._affine(seen[value]) for value in dict.fromkeys(tensors)}
+        for site in found:
+            if site.node.op_type in WEIGHTED:
+                self._constants(writer, site, seen, scales)
+        for value, scale in scales.items():
+            writer.round_trip(value, scale)
+        writer.drop_unread()
+        return PassResult(own, modified=True)
+
+    def _affine(self, seen: Seen) -> Affine:
+        return activation(seen.low, seen.high, seen.values, self.ranges)
+
+    def _constants(
+        self,
+        writer: Writer,
+        site: Site,
+        seen: Mapping[ir.Value, Seen],
+        scales: Mapping[ir.Value, Affine],
+    ) -> None:
+        source = site.node.inputs[0]
+        means = seen[source].means if self.correct_bias and source is not None else None
+        layer = quantised_layer(site.node, self.ranges, means)
+        writer.constants(site.node, layer, scales[site.reads[0]].scale)
+
+    def _check(self, program: Program) -> None:
+        if len(program.blocks) > 1 or not isinstance(program.entry.terminator, Return):
+            raise UserError(
+                f"cannot quantise {program.name!r}: it has control flow; quantise the network "
+                "before exits go in"
+            )
+        if any(node.op_type == "QuantizeLinear" for node in program.entry.graph):
+            raise UserError(
+                f"cannot quantise {program.name!r}: it is quantised already; compile it as it is"
+            )
+        opset = program.opset_imports.get("", 0)
+        if opset < FIRST_OPSET:
+            raise UserError(
+                f"cannot quantise {program.name!r}: it uses operator set {opset}, and scales by "
+                f"channel need at least {FIRST_OPSET}; export the model again"
+            )
+        if not self.calibration or not all(len(x) for x in self.calibration.values()):
+            raise UserError(
+                "cannot quantise without calibration samples: ranges of activations are taken from "
+                f"them; expected arrays for {', '.join(str(v.name) for v in program.inputs)}"
+            )

@@ -1,0 +1,91 @@
+"""Where a network is quantised: the operators that integers compute, what they read and write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from offramp.passes.layout import rules
+from offramp.passes.simplify.rewriting import constant, sole_reader, static_shape
+
+WEIGHTED = frozenset({"Conv", "Gemm"})
+MEANS = frozenset({"AveragePool", "GlobalAveragePool"})
+MOVING = rules.VIEWS | {"Transpose"}
+
+
+@dataclass(frozen=True)
+class Site:
+    """An operator with the activations that its kernel takes along.
+
+    node: the operator. reads: the tensors to quantise that it reads, moves of data left out.
+    writes: the tensor to quantise, after the activations.
+    """
+
+    node: ir.Node
+    reads: tuple[ir.Value, ...]
+    writes: ir.Value
+
+
+def sites(graph: ir.Graph) -> list[Site]:
+    """All operators of `graph` that integers can compute, in order."""
+    found: list[Site] = []
+    for node in graph:
+        activations = _activations(node)
+        if activations:
+            reads = tuple(_origin(value) for value in activations)
+            found.append(Site(node, reads, _after_activations(node.outputs[0])))
+    return found
+
+
+def _activations(node: ir.Node) -> list[ir.Value]:
+    """The inputs that are computed; none if the operator stays on real numbers."""
+    if node.domain != "" or node.outputs[0].dtype != ir.DataType.FLOAT:
+        return []
+    values = [value for value in node.inputs if value is not None]
+    if node.op_type in WEIGHTED:
+        constants = all(constant(value) is not None for value in values[1:])
+        is_plain = node.op_type == "Conv" or _is_plain_gemm(node)
+        return values[:1] if constants and is_plain and constant(values[0]) is None else []
+    if node.op_type in MEANS:
+        return values[:1]
+    if node.op_type == "Add" and all(constant(value) is None for value in values):
+        shapes = {static_shape(value) for value in values}
+        return values if len(shapes) == 1 and values[0] is not values[1] else []
+    return []
+
+
+def _is_plain_gemm(node: ir.Node) -> bool:
+    """Whether it is a dense layer with a bias for each filter, if any."""
+    attributes = node.attributes
+    plain = attributes.get_float("alpha", 1.0) == attributes.get_float("beta", 1.0) == 1.0
+    bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    filters = static_shape(node.outputs[0])
+    fits = bias is None or (filters is not None and bias.shape == filters[1:])
+    return plain and fits and not attributes.get_int("transA", 0)
+
+
+def _origin(value: ir.Value) -> ir.Value:
+    """The tensor that `value` is, before data was moved."""
+    node = value.producer()
+    while node is not None and node.op_type in MOVING and node.inputs[0] is not None:
+        value = node.inputs[0]
+        node = value.producer()
+    return value
+
+
+def _after_activations(value: ir.Value) -> ir.Value:
+    """`value` after the clamps that alone read it."""
+    reader = sole_reader(value)
+    while reader is not None and _is_clamp(reader):
+        value = reader.outputs[0]
+        reader = sole_reader(value)
+    return value
+
+
+def _is_clamp(node: ir.Node) -> bool:
+    if node.domain != "" or node.op_type not in ("Relu", "Clip"):
+        return False
+    bounds = [constant(value) for value in node.inputs[1:] if value is not None]
+    return all(bound is not None and np.size(bound) == 1 for bound in bounds)
