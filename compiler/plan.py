@@ -127,3 +127,12 @@ class Plan:
     output_names: tuple[str, ...]
     batched: bool
     memory: MemoryPlan = field(default_factory=lambda: MemoryPlan({}, 0, 0, "none", 0.0))
+
+
+def distinct_constants(plan: Plan) -> tuple[Buffer, ...]:
+    """The constants that become data of the artifact: one of each content."""
+    found: dict[bytes, Buffer] = {}
+    for buffer in plan.buffers.values():
+        if buffer.storage is Storage.CONSTANT and buffer.data is not None:
+            found.setdefault(buffer.data.tobytes(), buffer)
+    return tuple(found.values())

@@ -12,7 +12,7 @@ from offramp import data
 from offramp.compiler import artifact as folders
 from offramp.compiler.manifest import Manifest
 from offramp.observer import Observer
-from offramp.options import Options
+from offramp.options import Options, target_of
 
 if TYPE_CHECKING:
     from offramp.backends.base import Bench
@@ -95,7 +95,8 @@ class Artifact:
 def compile(
     model: Any,
     *,
-    target: str = "x86-64",
+    target: str | None = None,
+    board: str | None = None,
     output: str | Path | None = None,
     calibration: data.Samples | None = None,
     train: data.Samples | None = None,
@@ -117,7 +118,10 @@ def compile(
     Args:
         model: an ONNX file (path, bytes, `ModelProto`), a torch `nn.Module`, `ExportedProgram` or
             `fx.GraphModule`, or a `Program`.
-        target: machine to compile for; see `offramp.compiler.targets.names()`.
+        target: machine to compile for, see `offramp.compiler.targets.names()`; by default the
+            board's, or x86-64.
+        board: microcontroller board whose memories must hold the network, see
+            `offramp.compiler.boards.names()`.
         output: folder to write; without it the artifact is temporary, see `Artifact`.
         calibration: samples from the population met in use: `(x, y)`, `x` alone (then the budget
             is on agreement with the full network), arrays by name, or an npz file. Exits are
@@ -148,7 +152,17 @@ def compile(
     from offramp import compilation
 
     options = Options(
-        target, accuracy_drop, confidence, risk, seed, exits, finetune, print_after, exact, quantize
+        target=target_of(target, board),
+        accuracy_drop=accuracy_drop,
+        confidence=confidence,
+        risk=risk,
+        seed=seed,
+        exits=exits,
+        finetune=finetune,
+        print_after=print_after,
+        exact=exact,
+        board=board,
+        quantize=quantize,
     )
     options.check_data(calibration, train)
     if output is not None:

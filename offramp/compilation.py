@@ -71,6 +71,10 @@ def run(request: Request, options: Options, observer: Observer) -> Compiled:
     if options.quantize is not None and calibration is not None:
         with observer.stage("quantising"):
             reference = pipeline.quantize(reference, calibration, train, options)
+    if options.board is not None and options.exits and calibration is not None:
+        # Exits only add to a network: one too large is refused before any head is trained.
+        with observer.stage("checking the board"):
+            pipeline.lower(reference, options)
     with observer.stage("choosing exits"):
         found = add_exits(reference, calibration, train, options, observer)
     with observer.stage("lowering"):

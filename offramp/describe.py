@@ -161,6 +161,8 @@ def provenance(options: Options, model: str, inputs: Mapping[str, str]) -> dict[
     """Versions, options and hashes of the inputs, in the order in which the report shows them."""
     found = {"model": model, "offramp": metadata.version("offramp")}
     found |= {f"{name} SHA-256": value for name, value in inputs.items()}
+    if options.board is not None:
+        found["board"] = options.board
     found |= {
         "accuracy drop (points)": f"{options.accuracy_drop:g}",
         "confidence": f"{options.confidence:g}",

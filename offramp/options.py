@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from offramp.compiler import targets
+from offramp.compiler import boards, targets
 from offramp.compiler.errors import UserError
 
 RISKS = ("drop", "flip")
 PRECISIONS = ("int8",)
 MAX_SEED = 2**32 - 1
+DEFAULT_TARGET = "x86-64"
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,15 @@ class Options:
     print_after: str | None = None
     exact: bool = False
     quantize: str | None = None
+    board: str | None = None
 
     def __post_init__(self) -> None:
         targets.get(self.target)
+        if self.board is not None and boards.get(self.board).target != self.target:
+            raise UserError(
+                f"board {self.board!r} needs the target {boards.get(self.board).target}, found "
+                f"{self.target}: leave the target out, or choose another board"
+            )
         _between("accuracy drop (points)", self.accuracy_drop, 0.0, 100.0)
         _between("confidence", self.confidence, 0.0, 1.0)
         if self.risk not in RISKS:
@@ -65,6 +72,17 @@ class Options:
             )
         if self.finetune and train is None:
             raise UserError("finetune needs training data (x and y) of its own: give --train")
+
+
+def target_of(target: str | None, board: str | None) -> str:
+    """The target asked for; by default the board's, without a board this machine's.
+
+    Raises:
+        UserError: there is no such board.
+    """
+    if target is not None:
+        return target
+    return DEFAULT_TARGET if board is None else boards.get(board).target
 
 
 def model_name(model: object) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from offramp.compiler import targets
+from offramp.compiler import boards, targets
 from offramp.compiler.errors import UserError
 from offramp.compiler.ir import Program
 from offramp.observer import Observer
@@ -137,10 +137,15 @@ def lower(program: Program, options: Options) -> Lowered:
     """Kernels and a Plan with addresses for the target.
 
     Raises:
+        UserError: the board, if one was asked for, does not hold it.
         UnsupportedError: an operator that cannot be compiled; named, with its node.
     """
     from offramp.backends.tvm import lower as tvm_lower
+    from offramp.passes.memory.fit import check_fit
     from offramp.passes.memory.plan import plan_memory
 
     lowered = tvm_lower.lower(program, targets.get(options.target), exact=options.exact)
-    return replace(lowered, plan=plan_memory(lowered.plan))
+    planned = plan_memory(lowered.plan)
+    if options.board is not None:
+        check_fit(planned, boards.get(options.board))
+    return replace(lowered, plan=planned)

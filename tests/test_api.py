@@ -108,6 +108,13 @@ def test_the_report_names_the_model_and_the_seed(artifact: offramp.Artifact) -> 
 
 @pytest.mark.arm
 @pytest.mark.slow
+def test_a_board_implies_its_target_and_is_in_the_manifest() -> None:
+    compiled = offramp.compile(classifier(), board="nano-33-ble", exits=False)
+    assert compiled.manifest.target == "cortex-m4"
+    assert compiled.manifest.provenance["board"] == "nano-33-ble"
+    assert "nano-33-ble" in (compiled.folder / "report.html").read_text()
+
+
 def test_the_demo_runs_and_the_second_run_only_runs(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "demo.py"), "--folder", str(tmp_path)]
     first = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 from offramp.compiler.errors import InternalError, UserError
 from offramp.compiler.ir import Exit
-from offramp.compiler.plan import BlockPlan, Plan, Storage
+from offramp.compiler.plan import BlockPlan, Plan, distinct_constants
 
 FILE = "interface.json"
 
@@ -105,7 +105,7 @@ def describe(plan: Plan, alignment: int) -> Interface:
         blocks=tuple(block.name for block in plan.blocks),
         arena=-(-plan.memory.peak // alignment) * alignment,
         alignment=alignment,
-        weights=_constant_bytes(plan),
+        weights=sum(constant.nbytes for constant in distinct_constants(plan)),
     )
 
 
@@ -113,16 +113,6 @@ def answer_values(block: BlockPlan) -> tuple[int, ...]:
     """Operand positions of the answer of a block that ends in an Exit or Return."""
     values: tuple[int, ...] = getattr(block.terminator, "values", ())
     return values
-
-
-def _constant_bytes(plan: Plan) -> int:
-    """Bytes of all distinct constants."""
-    contents = {
-        buffer.data.tobytes()
-        for buffer in plan.buffers.values()
-        if buffer.storage is Storage.CONSTANT and buffer.data is not None
-    }
-    return sum(map(len, contents))
 
 
 def _tensors(plan: Plan, names: tuple[str, ...], buffers: tuple[str, ...]) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ import typer
 from offramp.cli.progress import showing_progress
 from offramp.cli.session import answering, ends_cleanly
 from offramp.cli.tables import compile_json, compile_tables
+from offramp.compiler import boards
 
 COMPILE_EXAMPLES = """\
 [bold]Examples[/bold]
@@ -21,6 +22,10 @@ Within half a point of accuracy, certified at 90 %, for a microcontroller:
 Heads trained on their own data, machine-readable result:
 
     compile net.onnx --target x86-64 --train train.npz --calibration cal.npz --json -o out/
+
+For a board that one can buy; refused if its memories are too small:
+
+    compile net.onnx --board nucleo-f446re --calibration data.npz -o out/
 
 A float network in 8-bit integers, without exits:
 
@@ -39,9 +44,21 @@ def compile_command(
         Path, typer.Option("--output", "-o", help="Folder to write.", show_default=False)
     ],
     target: Annotated[
-        str,
-        typer.Option("--target", help="Machine to compile for: x86-64, cortex-m4 or cortex-m7."),
-    ] = "x86-64",
+        str | None,
+        typer.Option(
+            "--target",
+            help="Machine to compile for: x86-64, cortex-m4 or cortex-m7.",
+            show_default="the board's, or x86-64",
+        ),
+    ] = None,
+    board: Annotated[
+        str | None,
+        typer.Option(
+            "--board",
+            help="Microcontroller board: refuse what its memories do not hold. One of "
+            f"{', '.join(boards.names())}.",
+        ),
+    ] = None,
     train: Annotated[
         Path | None,
         typer.Option(
@@ -120,6 +137,7 @@ def compile_command(
         artifact = api.compile(
             model,
             target=target,
+            board=board,
             output=output,
             calibration=calibration,
             train=train,

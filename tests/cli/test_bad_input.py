@@ -17,7 +17,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from offramp.compiler import artifact
+from offramp.compiler import artifact, boards
 from tests.cli.conftest import Array, Command, Outcome, classifier, with_weights
 
 Npz = Callable[..., Path]
@@ -54,6 +54,58 @@ def save(path: Path, model: onnx.ModelProto) -> Path:
 
 def test_a_missing_file(refused: Refused, tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "nothing.onnx").lower()
+
+
+def test_a_board_that_is_not_known(refused: Refused, model: Path) -> None:
+    message = refused(model, "--board", "nucleo-f446")
+    assert "unknown board 'nucleo-f446'" in message
+    assert all(name in message for name in boards.names())
+
+
+def test_a_board_with_another_processor(refused: Refused, model: Path) -> None:
+    message = refused(model, "--board", "nucleo-f446re", "--target", "cortex-m7")
+    assert "needs the target cortex-m4, found cortex-m7" in message
+
+
+@pytest.mark.shared
+def test_activations_that_the_ram_of_a_board_does_not_hold(refused: Refused, shared: Path) -> None:
+    path = shared / "models" / "ic_resnet8_float.onnx"
+    message = refused(path, "--board", "nucleo-f446re", "--no-exits")
+    assert "does not fit nucleo-f446re: its arena needs 131072 bytes and the RAM has 122880" in (
+        message
+    )
+    assert "sram1+sram2: 131072, 8192 reserved for stack" in message
+    assert re.search(r"Most is in use at Relu__8: entry\.Relu__5:0 \(65536 bytes\), ", message)
+    assert "its weights" not in message
+    assert "--quantize int8" in message
+    assert message.endswith("nano-33-ble, nucleo-f746zg, nucleo-h743zi2")
+
+
+@pytest.mark.shared
+def test_weights_that_the_flash_of_a_board_does_not_hold(refused: Refused, shared: Path) -> None:
+    path = shared / "models" / "ad_fcae_float.onnx"
+    message = refused(path, "--board", "nucleo-f746zg", "--no-exits")
+    assert re.search(r"its weights need 1063456 bytes and the flash has 1015808", message)
+    assert re.search(r"The largest belong to Relu__5 \(327680 bytes\), Add__51", message)
+    assert "its arena" not in message
+    assert message.endswith("nucleo-h743zi2")
+
+
+@pytest.mark.shared
+def test_exits_are_not_trained_for_a_board_that_is_too_small(
+    refused: Refused, offramp: Command, shared: Path, npz: Npz, tmp_path: Path
+) -> None:
+    """And the advice is good: in int8 the same network fits the same board."""
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(40, 32, 32, 3)).astype(np.float32)
+    data = npz(x=images, y=generator.integers(0, 10, 40))
+    path = shared / "models" / "ic_resnet8_float.onnx"
+    message = refused(path, "--board", "nucleo-f446re", "--calibration", data)
+    assert "checking the board" in message
+    assert "choosing exits" not in message
+    options = ["--calibration", data, "--no-exits", "--quantize", "int8"]
+    outcome = offramp("compile", path, "--board", "nucleo-f446re", *options, "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.message
 
 
 def test_quantising_without_samples(refused: Refused, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.neural_network import MLPClassifier
 
 from offramp import api
+from offramp.compiler import boards
 from offramp.compiler.oracle import Oracle
 from tests.cli.conftest import Array, Command
 
@@ -115,6 +116,19 @@ def test_tables_for_people(
     assert "100.0 %" in ran.stdout
     measured = offramp("bench", tmp_path / "out")
     assert "RAM: arena" in measured.stdout
+
+
+def test_a_board_that_holds_the_network(offramp: Command, model: Path, tmp_path: Path) -> None:
+    compiled = offramp(
+        "compile", model, "--board", "nucleo-f446re", "--no-exits", "--json", "-o", tmp_path / "out"
+    )
+    assert compiled.code == 0, compiled.message
+    assert compiled.data["target"] == "cortex-m4"
+
+
+def test_the_help_lists_the_boards(offramp: Command) -> None:
+    listed = offramp("compile", "--help").stdout
+    assert all(name in listed for name in boards.names())
 
 
 def test_print_after_shows_the_program(offramp: Command, model: Path, tmp_path: Path) -> None:
