@@ -164,8 +164,8 @@ def _peer(program: Program, calibration: Array) -> Program:
         def __init__(self) -> None:
             self.rest = iter(calibration)
 
-        def get_next(self) -> dict[str, Array] | None:
-            """The next sample, or None at the end."""
+        def get_next(self) -> Any:
+            """The next sample by name, or None at the end: the base class declares a dict alone."""
             sample = next(self.rest, None)
             return None if sample is None else {name: sample[None]}
 

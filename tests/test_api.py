@@ -106,8 +106,6 @@ def test_the_report_names_the_model_and_the_seed(artifact: offramp.Artifact) -> 
     assert "<td><code>0</code></td>" in page
 
 
-@pytest.mark.arm
-@pytest.mark.slow
 def test_a_board_implies_its_target_and_is_in_the_manifest() -> None:
     compiled = offramp.compile(classifier(), board="nano-33-ble", exits=False)
     assert compiled.manifest.target == "cortex-m4"
@@ -115,6 +113,8 @@ def test_a_board_implies_its_target_and_is_in_the_manifest() -> None:
     assert "nano-33-ble" in (compiled.folder / "report.html").read_text()
 
 
+@pytest.mark.arm
+@pytest.mark.slow
 def test_the_demo_runs_and_the_second_run_only_runs(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "demo.py"), "--folder", str(tmp_path)]
     first = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
