@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -11,16 +11,17 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from offramp.backends.tvm.anchors import Anchor
-from offramp.backends.tvm.integer import channelwise, conv, linear
+from offramp.backends.tvm.integer import channelwise, conv, linear, plane
 from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
 from offramp.backends.tvm.integer.conv import Addition, IntegerConv
 from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
+from offramp.backends.tvm.integer.plane import Plane
 from offramp.backends.tvm.integer.scaling import Quantized, Scaling, exact, fixed_point
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
-IntegerSpec = IntegerConv | Depthwise | Mean | Sum | ExactSum | Linear
+IntegerSpec = IntegerConv | Depthwise | Plane | Mean | Sum | ExactSum | Linear
 Argument = ir.Value | npt.NDArray[np.generic]
 Specified = tuple[IntegerSpec, tuple[Argument, ...]]
 
@@ -32,21 +33,20 @@ ADDEND_BITS = 14
 """Bits of the larger factor of a sum: products with bytes and their sum stay within 32 bits."""
 
 
+_BUILDERS: dict[type, Callable[[Any], Any]] = {
+    IntegerConv: conv.build,
+    Depthwise: channelwise.build_depthwise,
+    Plane: plane.build,
+    Mean: channelwise.build_mean,
+    Sum: channelwise.build_sum,
+    ExactSum: channelwise.build_exact_sum,
+    Linear: linear.build,
+}
+
+
 def build(spec: IntegerSpec) -> Any:
     """The TIR function of a specification."""
-    match spec:
-        case IntegerConv():
-            return conv.build(spec)
-        case Depthwise():
-            return channelwise.build_depthwise(spec)
-        case Mean():
-            return channelwise.build_mean(spec)
-        case Sum():
-            return channelwise.build_sum(spec)
-        case ExactSum():
-            return channelwise.build_exact_sum(spec)
-        case Linear():
-            return linear.build(spec)
+    return _BUILDERS[type(spec)](spec)
 
 
 def specify(kernel: IntegerKernel, *, is_exact: bool) -> Specified | None:
@@ -71,6 +71,8 @@ def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
     if isinstance(spec, Sum | ExactSum):
         return (0, 1)
     if isinstance(spec, Depthwise) and spec.kept_rows:
+        return (0,)
+    if isinstance(spec, Plane) and spec.may_overwrite:
         return (0,)
     if not isinstance(spec, IntegerConv):
         return ()
@@ -99,7 +101,12 @@ def _depthwise(
     kernel: IntegerKernel, anchor: Anchor, scaling: Scaling, table: npt.NDArray[np.int32]
 ) -> Specified | None:
     weights = kernel.weights
-    if weights is None or kernel.product is not None or anchor.channels % 4:
+    if weights is None or kernel.product is not None or anchor.filters != anchor.channels:
+        return None
+    if plane.fits(anchor.window, scaling):
+        by_plane = Plane(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
+        return by_plane, (*kernel.sources, plane.pack(by_plane, weights), table)
+    if anchor.channels % 4:
         return None
     spec = Depthwise(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
     return spec, (*kernel.sources, channelwise.pack_depthwise(weights), table)
