@@ -11,17 +11,17 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from offramp.backends.tvm.anchors import Anchor
-from offramp.backends.tvm.integer import channelwise, conv, linear, plane
+from offramp.backends.tvm.integer import channelwise, conv, dual_plane, linear
 from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
 from offramp.backends.tvm.integer.conv import Addition, IntegerConv
+from offramp.backends.tvm.integer.dual_plane import DualPlane
 from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
-from offramp.backends.tvm.integer.plane import Plane
 from offramp.backends.tvm.integer.scaling import Quantized, Scaling, exact, fixed_point
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
-IntegerSpec = IntegerConv | Depthwise | Plane | Mean | Sum | ExactSum | Linear
+IntegerSpec = IntegerConv | Depthwise | DualPlane | Mean | Sum | ExactSum | Linear
 Argument = ir.Value | npt.NDArray[np.generic]
 Specified = tuple[IntegerSpec, tuple[Argument, ...]]
 
@@ -36,7 +36,7 @@ ADDEND_BITS = 14
 _BUILDERS: dict[type, Callable[[Any], Any]] = {
     IntegerConv: conv.build,
     Depthwise: channelwise.build_depthwise,
-    Plane: plane.build,
+    DualPlane: dual_plane.build,
     Mean: channelwise.build_mean,
     Sum: channelwise.build_sum,
     ExactSum: channelwise.build_exact_sum,
@@ -72,7 +72,7 @@ def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
         return (0, 1)
     if isinstance(spec, Depthwise) and spec.kept_rows:
         return (0,)
-    if isinstance(spec, Plane) and spec.may_overwrite:
+    if isinstance(spec, DualPlane) and spec.may_overwrite:
         return (0,)
     if not isinstance(spec, IntegerConv):
         return ()
@@ -103,9 +103,9 @@ def _depthwise(
     weights = kernel.weights
     if weights is None or kernel.product is not None or anchor.filters != anchor.channels:
         return None
-    if plane.fits(anchor.window, scaling):
-        by_plane = Plane(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
-        return by_plane, (*kernel.sources, plane.pack(by_plane, weights), table)
+    if dual_plane.fits(anchor.window, scaling):
+        by_plane = DualPlane(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
+        return by_plane, (*kernel.sources, dual_plane.pack(by_plane, weights), table)
     if anchor.channels % 4:
         return None
     spec = Depthwise(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
