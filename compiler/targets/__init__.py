@@ -23,10 +23,12 @@ class Memory:
 class Board:
     """An emulated board.
 
-    machine: QEMU's name for it. processor: in words. flags: of GCC, for its processor.
+    machine: QEMU's name for it. clock: of its processor, in hertz. processor: in words. flags: of
+    GCC, for its processor.
     """
 
     machine: str
+    clock: int
     processor: str
     flags: str
 
