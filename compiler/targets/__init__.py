@@ -57,6 +57,7 @@ class Target:
     max_unrolled: multiply-accumulates in the body of an innermost loop.
     panel: output channels that packed weights keep together; 0: as many as a register tile has.
     microkernels: C output may use those of backends/tvm/microkernels.
+    helium: Arm's vectors for microcontrollers, for operators on integers.
     float_maximum: the floating-point unit has one instruction for a maximum (Arm: FPv5).
     board: on which emitted code is emulated; None where it runs on this machine.
     extension: kernels are compiled for this processor as well, and chosen at run time.
@@ -78,6 +79,7 @@ class Target:
     memories: tuple[Memory, ...] = ()
     panel: int = 0
     microkernels: bool = False
+    helium: bool = False
     float_maximum: bool = True
     extension: Extension | None = None
     board: Board | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -11,18 +11,29 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from offramp.backends.tvm.anchors import Anchor
-from offramp.backends.tvm.integer import channelwise, conv, linear
+from offramp.backends.tvm.integer import channelwise, conv, helium_conv, linear
 from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
 from offramp.backends.tvm.integer.conv import Addition, IntegerConv
+from offramp.backends.tvm.integer.helium_conv import HeliumConv
 from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
-from offramp.backends.tvm.integer.scaling import Quantized, Scaling, exact, fixed_point
+from offramp.backends.tvm.integer.scaling import Factors, Quantized, Scaling, exact, fixed_point
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
-IntegerSpec = IntegerConv | Depthwise | Mean | Sum | ExactSum | Linear
+IntegerSpec = IntegerConv | HeliumConv | Depthwise | Mean | Sum | ExactSum | Linear
 Argument = ir.Value | npt.NDArray[np.generic]
 Specified = tuple[IntegerSpec, tuple[Argument, ...]]
+
+_BUILDERS: dict[type[IntegerSpec], Callable[[Any], Any]] = {
+    IntegerConv: conv.build,
+    HeliumConv: helium_conv.build,
+    Depthwise: channelwise.build_depthwise,
+    Mean: channelwise.build_mean,
+    Sum: channelwise.build_sum,
+    ExactSum: channelwise.build_exact_sum,
+    Linear: linear.build,
+}
 
 DEEP = 96
 """Reduction steps from which on exact scaling, eight instructions more an output, costs so little
@@ -34,25 +45,14 @@ ADDEND_BITS = 14
 
 def build(spec: IntegerSpec) -> Any:
     """The TIR function of a specification."""
-    match spec:
-        case IntegerConv():
-            return conv.build(spec)
-        case Depthwise():
-            return channelwise.build_depthwise(spec)
-        case Mean():
-            return channelwise.build_mean(spec)
-        case Sum():
-            return channelwise.build_sum(spec)
-        case ExactSum():
-            return channelwise.build_exact_sum(spec)
-        case Linear():
-            return linear.build(spec)
+    return _BUILDERS[type(spec)](spec)
 
 
-def specify(kernel: IntegerKernel, *, is_exact: bool) -> Specified | None:
+def specify(kernel: IntegerKernel, *, is_exact: bool, helium: bool = False) -> Specified | None:
     """The specification and the arguments without the output; None if no template fits.
 
-    is_exact: whether all rounding is that of TFLite's reference kernels.
+    is_exact: whether all rounding is that of TFLite's reference kernels. helium: whether there are
+    vectors; they change neither what fits nor any result.
     """
     anchor = kernel.anchor
     if anchor is None and is_exact:
@@ -63,7 +63,7 @@ def specify(kernel: IntegerKernel, *, is_exact: bool) -> Specified | None:
     if anchor.weights is None:
         mean = _mean(kernel, anchor, is_exact)
         return None if mean is None else (mean, tuple(kernel.sources))
-    return _weighted(kernel, anchor, is_exact)
+    return _weighted(kernel, anchor, is_exact, helium)
 
 
 def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
@@ -72,12 +72,14 @@ def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
         return (0, 1)
     if isinstance(spec, Depthwise) and spec.kept_rows:
         return (0,)
-    if not isinstance(spec, IntegerConv):
+    if not isinstance(spec, IntegerConv | HeliumConv):
         return ()
     return (*([0] if spec.may_overwrite else []), *([3] if spec.addition else []))
 
 
-def _weighted(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Specified | None:
+def _weighted(
+    kernel: IntegerKernel, anchor: Anchor, is_exact: bool, helium: bool
+) -> Specified | None:
     weights, source = kernel.weights, kernel.inputs[0]
     is_depthwise = anchor.reduction is Reduction.WEIGHTED_SUM
     if weights is None or (anchor.groups > 1 and not is_depthwise):
@@ -90,9 +92,11 @@ def _weighted(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Specifie
     factors = (exact if is_exact else fixed_point)(real / product.scale, int(largest.max()))
     if factors is None:
         return None
-    table = factors.table((bias - source.zero * flat.sum(axis=1)).astype(np.int32))
+    sums = (bias - source.zero * flat.sum(axis=1)).astype(np.int32)
     scaling = Scaling(factors.shift, kernel.low, kernel.high, product.zero, is_exact)
-    return (_depthwise if is_depthwise else _conv)(kernel, anchor, scaling, table)
+    if is_depthwise:
+        return _depthwise(kernel, anchor, scaling, factors.table(sums))
+    return (_helium_conv if helium else _conv)(kernel, anchor, scaling, factors, sums)
 
 
 def _depthwise(
@@ -106,19 +110,43 @@ def _depthwise(
 
 
 def _conv(
-    kernel: IntegerKernel, anchor: Anchor, scaling: Scaling, table: npt.NDArray[np.int32]
+    kernel: IntegerKernel,
+    anchor: Anchor,
+    scaling: Scaling,
+    factors: Factors,
+    sums: npt.NDArray[np.int32],
 ) -> Specified | None:
-    window, weights, added = anchor.window.flattened(), kernel.weights, None
-    if kernel.product is not None:
-        added = _addition([kernel.product, kernel.inputs[-1]], kernel.output)
-        if added is None or window.columns.out == 1:
-            return None
+    window, weights, added = anchor.window.flattened(), kernel.weights, _residual(kernel)
+    is_narrow = window.columns.out == 1
+    if weights is None or (kernel.product is not None and (added is None or is_narrow)):
+        return None
     zero = kernel.inputs[0].zero
     spec = IntegerConv(window, anchor.channels, anchor.filters, zero, scaling, added)
-    if weights is None:
-        return None
-    constants = (conv.pack_weights(spec, weights), table)
+    constants = (conv.pack_weights(spec, weights), factors.table(sums))
     return spec, (kernel.sources[0], *constants, *kernel.sources[1:])
+
+
+def _helium_conv(
+    kernel: IntegerKernel,
+    anchor: Anchor,
+    scaling: Scaling,
+    factors: Factors,
+    sums: npt.NDArray[np.int32],
+) -> Specified | None:
+    window, weights, added = anchor.window.flattened(), kernel.weights, _residual(kernel)
+    if weights is None or (kernel.product is not None and added is None):
+        return None
+    zero = kernel.inputs[0].zero
+    spec = HeliumConv(window, anchor.channels, anchor.filters, zero, scaling, added)
+    constants = (helium_conv.pack_weights(spec, weights), helium_conv.pack_scales(factors, sums))
+    return spec, (kernel.sources[0], *constants, *kernel.sources[1:])
+
+
+def _residual(kernel: IntegerKernel) -> Addition | None:
+    """The sum of a product and a residual; None without one, or if it has no fixed point."""
+    if kernel.product is None:
+        return None
+    return _addition([kernel.product, kernel.inputs[-1]], kernel.output)
 
 
 def _mean(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Mean | None:
