@@ -11,17 +11,20 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from offramp.backends.tvm.anchors import Anchor
-from offramp.backends.tvm.integer import channelwise, conv, helium_conv, linear
+from offramp.backends.tvm.integer import channelwise, conv, helium_conv, helium_depthwise, linear
 from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
 from offramp.backends.tvm.integer.conv import Addition, IntegerConv
 from offramp.backends.tvm.integer.helium_conv import HeliumConv
+from offramp.backends.tvm.integer.helium_depthwise import HeliumDepthwise
 from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
 from offramp.backends.tvm.integer.scaling import Factors, Quantized, Scaling, exact, fixed_point
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
-IntegerSpec = IntegerConv | HeliumConv | Depthwise | Mean | Sum | ExactSum | Linear
+IntegerSpec = (
+    IntegerConv | HeliumConv | Depthwise | HeliumDepthwise | Mean | Sum | ExactSum | Linear
+)
 Argument = ir.Value | npt.NDArray[np.generic]
 Specified = tuple[IntegerSpec, tuple[Argument, ...]]
 
@@ -29,6 +32,7 @@ _BUILDERS: dict[type[IntegerSpec], Callable[[Any], Any]] = {
     IntegerConv: conv.build,
     HeliumConv: helium_conv.build,
     Depthwise: channelwise.build_depthwise,
+    HeliumDepthwise: helium_depthwise.build,
     Mean: channelwise.build_mean,
     Sum: channelwise.build_sum,
     ExactSum: channelwise.build_exact_sum,
@@ -95,18 +99,40 @@ def _weighted(
     sums = (bias - source.zero * flat.sum(axis=1)).astype(np.int32)
     scaling = Scaling(factors.shift, kernel.low, kernel.high, product.zero, is_exact)
     if is_depthwise:
-        return _depthwise(kernel, anchor, scaling, factors.table(sums))
+        return (_helium_depthwise if helium else _depthwise)(kernel, anchor, scaling, factors, sums)
     return (_helium_conv if helium else _conv)(kernel, anchor, scaling, factors, sums)
 
 
 def _depthwise(
-    kernel: IntegerKernel, anchor: Anchor, scaling: Scaling, table: npt.NDArray[np.int32]
+    kernel: IntegerKernel,
+    anchor: Anchor,
+    scaling: Scaling,
+    factors: Factors,
+    sums: npt.NDArray[np.int32],
 ) -> Specified | None:
     weights = kernel.weights
     if weights is None or kernel.product is not None or anchor.channels % 4:
         return None
     spec = Depthwise(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
-    return spec, (*kernel.sources, channelwise.pack_depthwise(weights), table)
+    return spec, (*kernel.sources, channelwise.pack_depthwise(weights), factors.table(sums))
+
+
+def _helium_depthwise(
+    kernel: IntegerKernel,
+    anchor: Anchor,
+    scaling: Scaling,
+    factors: Factors,
+    sums: npt.NDArray[np.int32],
+) -> Specified | None:
+    weights = kernel.weights
+    if weights is None or kernel.product is not None or anchor.channels % 4:
+        return None
+    spec = HeliumDepthwise(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
+    constants = (
+        helium_depthwise.pack_weights(weights),
+        helium_depthwise.pack_scales(factors, sums),
+    )
+    return spec, (*kernel.sources, *constants)
 
 
 def _conv(
