@@ -58,9 +58,16 @@ MICROCONTROLLER: Coefficients = {
     "int8_elementwise": (0, 4, 0),
     "convert": (0, 8, 50),
 }
+HELIUM: Coefficients = MICROCONTROLLER | {
+    "int8_conv": (0.15, 3, 150),
+    "int8_pointwise": (0.15, 3, 150),
+    "int8_depthwise": (0.6, 2, 150),
+    "int8_dense": (0.15, 2, 100),
+}
 PRIORS: dict[str, Coefficients] = {
     "cortex-m4": MICROCONTROLLER,
     "cortex-m7": MICROCONTROLLER,
+    "cortex-m55": HELIUM,
     "x86-64": {
         "conv": (0.009, 0.1, 100),
         "pointwise": (0.009, 0.1, 100),

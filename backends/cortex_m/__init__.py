@@ -1,4 +1,4 @@
-"""Arm Cortex-M7: C sources with weights in flash, and support for an emulated board."""
+"""Arm Cortex-M: C sources with weights in flash, and support for an emulated board."""
 
 from offramp.backends.cortex_m.backend import BACKEND
 

@@ -20,16 +20,16 @@ from offramp.compiler.errors import InternalError, ToolError
 Array = npt.NDArray[Any]
 QEMU = "qemu-system-arm"
 NM = "arm-none-eabi-nm"
-INSTRUCTIONS_PER_TICK = 25e6 * 64e-9
-"""Ticks of timer 0 (25 MHz) per instruction at `-icount shift=6`, where one takes 64 ns."""
+SECONDS = 64e-9
+"""That an instruction takes at `-icount shift=6`."""
 
 
 @dataclass(frozen=True)
 class Session:
     """What one run of the firmware said.
 
-    outputs: in order, `[N, *shape]`. ticks: of timer 0, meaningful under `-icount` only.
-    stack: bytes that a run needed. counts: instructions.
+    outputs: in order, `[N, *shape]`. ticks: of the processor's clock, meaningful under
+    `-icount` only. stack: bytes that a run needed. counts: instructions.
     """
 
     outputs: list[Array]

@@ -77,9 +77,9 @@ def build(spec: Spec) -> Any:
             return integer.build(spec)
 
 
-def select_integer(kernel: IntegerKernel, *, exact: bool) -> Selection:
+def select_integer(kernel: IntegerKernel, target: Target, *, exact: bool) -> Selection:
     """The template instance of an operator on integers. exact: see `group`."""
-    specified = integer.specify(kernel, is_exact=exact)
+    specified = integer.specify(kernel, is_exact=exact, helium=target.helium)
     if specified is None:
         raise InternalError("an integer kernel without a template was scheduled")
     spec, arguments = specified

@@ -266,7 +266,10 @@ def test_calibration_data_that_does_not_fit(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--target", "z80"), "unknown target 'z80': expected one of cortex-m4, cortex-m7, x86-64"),
+        (
+            ("--target", "z80"),
+            "unknown target 'z80': expected one of cortex-m4, cortex-m55, cortex-m7, x86-64",
+        ),
         (("--accuracy-drop", 0), "accuracy drop (points) is 0"),
         (("--confidence", 1.5), "confidence is 1.5"),
         (("--risk", "luck"), "unknown risk 'luck': expected one of drop, flip"),
