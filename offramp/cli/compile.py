@@ -47,7 +47,7 @@ def compile_command(
         str | None,
         typer.Option(
             "--target",
-            help="Machine to compile for: x86-64, cortex-m4 or cortex-m7.",
+            help="Machine to compile for: x86-64, cortex-m4, cortex-m7 or riscv32.",
             show_default="the board's, or x86-64",
         ),
     ] = None,
