@@ -77,9 +77,9 @@ def build(spec: Spec) -> Any:
             return integer.build(spec)
 
 
-def select_integer(kernel: IntegerKernel, *, exact: bool) -> Selection:
+def select_integer(kernel: IntegerKernel, target: Target, *, exact: bool) -> Selection:
     """The template instance of an operator on integers. exact: see `group`."""
-    specified = integer.specify(kernel, is_exact=exact)
+    specified = integer.specify(kernel, target.microkernels, is_exact=exact)
     if specified is None:
         raise InternalError("an integer kernel without a template was scheduled")
     spec, arguments = specified
@@ -169,9 +169,9 @@ def _kind(anchor: Anchor) -> str:
 def _specify(kernel: Kernel, target: Target) -> Windowed:
     if kernel.anchor.reduction is None:
         is_plain = kernel.anchor.groups == 1 and kernel.anchor.window.columns.dilation == 1
-        is_tiled = is_plain and target.microkernels
+        is_tiled = is_plain and target.microkernels == "arm"
         return _tiled_conv(kernel, target) if is_tiled else _conv(kernel, target)
-    if kernel.anchor.reduction is Reduction.WEIGHTED_SUM and target.microkernels:
+    if kernel.anchor.reduction is Reduction.WEIGHTED_SUM and target.microkernels == "arm":
         return _tiled_depthwise(kernel, target)
     return _channelwise(kernel, target, kernel.anchor.reduction)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -11,17 +11,30 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from offramp.backends.tvm.anchors import Anchor
-from offramp.backends.tvm.integer import channelwise, conv, linear
+from offramp.backends.tvm.integer import (
+    channelwise,
+    conv,
+    linear,
+    packed_dense,
+    paired_conv,
+    plane_depthwise,
+)
 from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
 from offramp.backends.tvm.integer.conv import Addition, IntegerConv
 from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
-from offramp.backends.tvm.integer.scaling import Quantized, Scaling, exact, fixed_point
+from offramp.backends.tvm.integer.packed_dense import Dense
+from offramp.backends.tvm.integer.paired_conv import PairedConv
+from offramp.backends.tvm.integer.plane_depthwise import PlaneConv
+from offramp.backends.tvm.integer.scaling import ROOM, Quantized, Scaling, exact, fixed_point
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
-IntegerSpec = IntegerConv | Depthwise | Mean | Sum | ExactSum | Linear
+Sliding = IntegerConv | PairedConv | Dense | Depthwise | PlaneConv
+IntegerSpec = Sliding | Mean | Sum | ExactSum | Linear
 Argument = ir.Value | npt.NDArray[np.generic]
+Weights = npt.NDArray[np.int8]
+Table = npt.NDArray[np.int32]
 Specified = tuple[IntegerSpec, tuple[Argument, ...]]
 
 DEEP = 96
@@ -32,27 +45,29 @@ ADDEND_BITS = 14
 """Bits of the larger factor of a sum: products with bytes and their sum stay within 32 bits."""
 
 
+_BUILDERS: dict[type, Callable[[Any], Any]] = {
+    IntegerConv: conv.build,
+    PairedConv: paired_conv.build,
+    Dense: packed_dense.build,
+    Depthwise: channelwise.build_depthwise,
+    PlaneConv: plane_depthwise.build,
+    Mean: channelwise.build_mean,
+    Sum: channelwise.build_sum,
+    ExactSum: channelwise.build_exact_sum,
+    Linear: linear.build,
+}
+
+
 def build(spec: IntegerSpec) -> Any:
     """The TIR function of a specification."""
-    match spec:
-        case IntegerConv():
-            return conv.build(spec)
-        case Depthwise():
-            return channelwise.build_depthwise(spec)
-        case Mean():
-            return channelwise.build_mean(spec)
-        case Sum():
-            return channelwise.build_sum(spec)
-        case ExactSum():
-            return channelwise.build_exact_sum(spec)
-        case Linear():
-            return linear.build(spec)
+    return _BUILDERS[type(spec)](spec)
 
 
-def specify(kernel: IntegerKernel, *, is_exact: bool) -> Specified | None:
+def specify(kernel: IntegerKernel, family: str, *, is_exact: bool) -> Specified | None:
     """The specification and the arguments without the output; None if no template fits.
 
-    is_exact: whether all rounding is that of TFLite's reference kernels.
+    family: of microkernels, see `Target`. is_exact: whether all rounding is that of TFLite's
+    reference kernels.
     """
     anchor = kernel.anchor
     if anchor is None and is_exact:
@@ -63,21 +78,24 @@ def specify(kernel: IntegerKernel, *, is_exact: bool) -> Specified | None:
     if anchor.weights is None:
         mean = _mean(kernel, anchor, is_exact)
         return None if mean is None else (mean, tuple(kernel.sources))
-    return _weighted(kernel, anchor, is_exact)
+    return _weighted(kernel, anchor, family, is_exact)
 
 
 def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
     """Positions of the arguments on which the output may lie."""
     if isinstance(spec, Sum | ExactSum):
         return (0, 1)
-    if isinstance(spec, Depthwise) and spec.kept_rows:
-        return (0,)
-    if not isinstance(spec, IntegerConv):
+    if isinstance(spec, Depthwise | PlaneConv):
+        return (0,) if spec.may_overwrite else ()
+    if not isinstance(spec, IntegerConv | PairedConv):
         return ()
-    return (*([0] if spec.may_overwrite else []), *([3] if spec.addition else []))
+    residual = 4 if isinstance(spec, PairedConv) else 3
+    return (*([0] if spec.may_overwrite else []), *([residual] if spec.addition else []))
 
 
-def _weighted(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Specified | None:
+def _weighted(
+    kernel: IntegerKernel, anchor: Anchor, family: str, is_exact: bool
+) -> Specified | None:
     weights, source = kernel.weights, kernel.inputs[0]
     is_depthwise = anchor.reduction is Reduction.WEIGHTED_SUM
     if weights is None or (anchor.groups > 1 and not is_depthwise):
@@ -87,38 +105,77 @@ def _weighted(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Specifie
     flat = weights.reshape(anchor.filters, -1).astype(np.int64)
     largest = np.abs(bias) + 256 * np.abs(flat).sum(axis=1)
     is_exact = is_exact or flat.shape[1] >= DEEP
-    factors = (exact if is_exact else fixed_point)(real / product.scale, int(largest.max()))
+    bound = int(largest.max())
+    factors = (exact if is_exact else fixed_point)(real / product.scale, bound)
     if factors is None:
         return None
     table = factors.table((bias - source.zero * flat.sum(axis=1)).astype(np.int32))
-    scaling = Scaling(factors.shift, kernel.low, kernel.high, product.zero, is_exact)
-    return (_depthwise if is_depthwise else _conv)(kernel, anchor, scaling, table)
+    has_room = family == "riscv" and bound << (factors.shift + ROOM) < 2**31
+    ends = (kernel.low, kernel.high, product.zero)
+    scaling = Scaling(factors.shift, *ends, is_exact, has_room)
+    if is_depthwise and kernel.product is not None:
+        return None
+    template = _TEMPLATES[family, is_depthwise]
+    return template(kernel, weights, anchor, scaling, table)
 
 
 def _depthwise(
-    kernel: IntegerKernel, anchor: Anchor, scaling: Scaling, table: npt.NDArray[np.int32]
+    kernel: IntegerKernel, weights: Weights, anchor: Anchor, scaling: Scaling, table: Table
 ) -> Specified | None:
-    weights = kernel.weights
-    if weights is None or kernel.product is not None or anchor.channels % 4:
+    if anchor.channels % 4:
         return None
     spec = Depthwise(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
     return spec, (*kernel.sources, channelwise.pack_depthwise(weights), table)
 
 
+def _plane(
+    kernel: IntegerKernel, weights: Weights, anchor: Anchor, scaling: Scaling, table: Table
+) -> Specified:
+    spec = PlaneConv(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
+    return spec, (*kernel.sources, plane_depthwise.pack(weights), table)
+
+
 def _conv(
-    kernel: IntegerKernel, anchor: Anchor, scaling: Scaling, table: npt.NDArray[np.int32]
+    kernel: IntegerKernel, weights: Weights, anchor: Anchor, scaling: Scaling, table: Table
 ) -> Specified | None:
-    window, weights, added = anchor.window.flattened(), kernel.weights, None
-    if kernel.product is not None:
-        added = _addition([kernel.product, kernel.inputs[-1]], kernel.output)
-        if added is None or window.columns.out == 1:
-            return None
+    window, added = anchor.window.flattened(), _residual(kernel)
+    if kernel.product is not None and (added is None or window.columns.out == 1):
+        return None
     zero = kernel.inputs[0].zero
     spec = IntegerConv(window, anchor.channels, anchor.filters, zero, scaling, added)
-    if weights is None:
-        return None
     constants = (conv.pack_weights(spec, weights), table)
     return spec, (kernel.sources[0], *constants, *kernel.sources[1:])
+
+
+def _packed(
+    kernel: IntegerKernel, weights: Weights, anchor: Anchor, scaling: Scaling, table: Table
+) -> Specified | None:
+    window, added = anchor.window.flattened(), _residual(kernel)
+    if kernel.product is not None and added is None:
+        return None
+    if window.inputs == window.outputs == window.taps == 1 and added is None:
+        dense = Dense(anchor.channels, anchor.filters, scaling)
+        packed = packed_dense.pack(dense, weights.reshape(anchor.filters, -1), table)
+        return dense, (*kernel.sources, *packed)
+    zero = kernel.inputs[0].zero
+    spec = PairedConv(window, anchor.channels, anchor.filters, zero, scaling, added)
+    return spec, (kernel.sources[0], *paired_conv.pack(weights, table), *kernel.sources[1:])
+
+
+_TEMPLATES = {
+    ("arm", False): _conv,
+    ("arm", True): _depthwise,
+    ("riscv", False): _packed,
+    ("riscv", True): _plane,
+}
+"""By family of microkernels, and whether a convolution is depthwise."""
+
+
+def _residual(kernel: IntegerKernel) -> Addition | None:
+    """How a residual is added; None if there is none, or none that fixed point could add."""
+    if kernel.product is None:
+        return None
+    return _addition([kernel.product, kernel.inputs[-1]], kernel.output)
 
 
 def _mean(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Mean | None:
