@@ -17,6 +17,7 @@ from offramp.options import Options, target_of
 if TYPE_CHECKING:
     from offramp.backends.base import Bench
     from offramp.compiler.ir import Program
+    from offramp.layers import LayerCost
     from offramp.measure import Peer, Result, Session
 
 
@@ -72,6 +73,14 @@ class Artifact:
         """
         peer = None if against is None else self._session.peer(against)
         return self._session.bench(), peer
+
+    def layers(self, measured: Bench) -> list[LayerCost]:
+        """MACs, cost, RAM in use and weights of every kernel call.
+
+        Args:
+            measured: what `bench` returned for this artifact.
+        """
+        return self._session.layers(measured)
 
     @cached_property
     def _session(self) -> Session:

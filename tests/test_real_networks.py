@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import offramp
+from offramp.backends.base import Bench
 from offramp.compiler import targets
 from offramp.compiler.ir import Program
 from offramp.compiler.oracle import Answers, Oracle
@@ -69,8 +70,20 @@ def test_a_quantised_float_network_runs_on_integers(shared: Path) -> None:
     assert np.abs(found - expected).max() <= 0.1
     static = offramp.compile(model, target="cortex-m7", exits=False)
     whole, integers = static.bench()[0], artifact.bench()[0]
+    check_layers(artifact, integers)
     assert integers.ram.arena < 0.35 * whole.ram.arena
     assert integers.flash.weights < 0.35 * whole.flash.weights
+
+
+def check_layers(artifact: offramp.Artifact, measured: Bench) -> None:
+    """Layers are all there is but the driver, and none uses more memory than there is."""
+    layers = artifact.layers(measured)
+    (final,) = measured.per_exit
+    total = sum(layer.value for layer in layers if layer.value is not None)
+    assert 0.999 * final.value < total < final.value
+    assert sum(layer.macs for layer in layers) == final.macs
+    peak = artifact.manifest.memory.peak
+    assert 0.9 * peak <= max(layer.ram for layer in layers) <= peak
 
 
 def with_random_exits(path: Path, samples: dict[str, Any]) -> tuple[Program, Answers]:

@@ -15,7 +15,7 @@ from offramp.compiler.ir.clone import clone_block
 from offramp.passes.base import Pass, PassResult
 from offramp.passes.quantize.observe import Seen, observe
 from offramp.passes.quantize.ranges import METHODS, Affine, activation
-from offramp.passes.quantize.sites import WEIGHTED, Site, sites
+from offramp.passes.quantize.sites import WEIGHTED, Site, given_scale, sites
 from offramp.passes.quantize.weights import quantised_layer
 from offramp.passes.quantize.writer import Writer
 
@@ -31,7 +31,8 @@ class Quantize(Pass):
 
     The result stays standard ONNX in QDQ form: activations have one scale and zero point a tensor,
     weights are symmetric with one scale a filter, biases are 32-bit. Everything else, and what the
-    network reads and answers, stays float32. Run it before exits go in.
+    network reads and answers, stays float32; what is dequantised already keeps its scale. Run it
+    before exits go in.
 
     precision: "int8".
     calibration: samples by input name, `[N, ...]`, from which ranges are taken.
@@ -72,12 +73,13 @@ class Quantize(Pass):
         inputs = [v for site in found if (v := site.node.inputs[0]) is not None]
         seen = observe(own, list(dict.fromkeys([*tensors, *inputs])), self.calibration, self.seed)
         writer = Writer(own.entry.graph)
-        scales = {value: self._affine(seen[value]) for value in dict.fromkeys(tensors)}
+        scales = {v: given_scale(v) or self._affine(seen[v]) for v in dict.fromkeys(tensors)}
         for site in found:
             if site.node.op_type in WEIGHTED:
                 self._constants(writer, site, seen, scales)
         for value, scale in scales.items():
-            writer.round_trip(value, scale)
+            if given_scale(value) is None:
+                writer.round_trip(value, scale)
         writer.drop_unread()
         return PassResult(own, modified=True)
 

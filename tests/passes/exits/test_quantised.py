@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 import pytest
+import torch
 
 from offramp.compiler.frontends.onnx import from_onnx
 from offramp.compiler.ir import Program
 from offramp.compiler.ir.parser import from_text
 from offramp.compiler.oracle import Oracle
 from offramp.cost_models.analytical import AnalyticalModel
+from offramp.passes.exits.backbone import tensors
 from offramp.passes.exits.criteria import MaxSoftmax
 from offramp.passes.exits.find import start_search
+from offramp.passes.exits.heads import HeadGraph
 from offramp.passes.exits.insert import ExitSpec, InsertExits
 from offramp.passes.exits.result import ExitData
 from offramp.passes.exits.search import HeadSearch
@@ -101,3 +105,49 @@ def test_no_block_is_handed_real_weights(program: Program, search: HeadSearch) -
     inserted = InsertExits((ExitSpec(head, MaxSoftmax(), 0.5),))(program)
     last = list(inserted.blocks.values())[-1]
     assert len(last.parameters) == 1
+
+
+@pytest.fixture(scope="module")
+def on_integers(search: HeadSearch, sounds: npt.NDArray[np.int8]) -> list[HeadGraph]:
+    """Two untrained heads at one point, brought to integers."""
+    point = search.heads[0].point
+    chosen = [m for m in search.modules if m.point == point and len(m.heads[-1].nodes) > 5][:2]
+    (name,) = search.backbone.input_names
+    (features,) = search.backbone.features(tensors({name: sounds}), [point])
+    for module in chosen:
+        module.eval()
+        before = module(features)[-1].detach()
+        module.quantise(features, search.program.opset_imports, seed=0)
+        after = module(features)[-1]
+        assert not after.equal(before)
+        assert (after - before).abs().mean() < 0.1 * before.std()
+    return [module.trained()[-1] for module in chosen]
+
+
+def test_heads_answer_with_integers(on_integers: list[HeadGraph]) -> None:
+    for head in on_integers:
+        end = head.logits.producer()
+        assert end is not None
+        assert end.op_type == "DequantizeLinear"
+        weights = [n.inputs[1] for n in head.nodes if n.op_type in ("Conv", "Gemm")]
+        kinds = {None if v is None else getattr(v.producer(), "op_type", "") for v in weights}
+        assert kinds == {"DequantizeLinear"}
+
+
+def test_training_goes_on_with_real_numbers(search: HeadSearch) -> None:
+    module = next(m for m in search.modules if m.heads[-1].name == "pooled-linear")
+    shape = module.point.shape
+    module.quantise(torch.zeros(4, *shape[1:]), search.program.opset_imports, seed=0)
+    module.eval()
+    assert module.trained()[0].logits.producer().op_type == "DequantizeLinear"  # type: ignore[union-attr]  # computed
+    module.train()
+    assert module.trained()[0].logits.producer().op_type == "Gemm"  # type: ignore[union-attr]  # computed
+
+
+def test_only_integers_pass_from_block_to_block(
+    program: Program, on_integers: list[HeadGraph]
+) -> None:
+    specs = tuple(ExitSpec(head, MaxSoftmax(), 0.9) for head in on_integers[:1])
+    inserted = InsertExits(specs)(program)
+    passed = [value.dtype for block in inserted.blocks.values() for value in block.parameters]
+    assert set(passed) == {ir.DataType.INT8}
