@@ -61,6 +61,7 @@ MICROCONTROLLER: Coefficients = {
 PRIORS: dict[str, Coefficients] = {
     "cortex-m4": MICROCONTROLLER,
     "cortex-m7": MICROCONTROLLER,
+    "riscv32": RISCV,
     "x86-64": {
         "conv": (0.009, 0.1, 100),
         "pointwise": (0.009, 0.1, 100),

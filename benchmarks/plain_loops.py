@@ -139,40 +139,37 @@ class PlainProgram:
     kernels: PlainKernels
 
 
+FAMILY = "arm"
+"""Microkernels whose kernels have the arguments that plain loops want: weights and scales."""
+
+
 def plain(program: Program, target: str) -> LoweredProgram:
     """A network of one block with its integer operators as plain loops, memory planned."""
-    lowered = lower(program, targets.get(target), exact=True)
+    lowered = lower(program, replace(targets.get(target), microkernels=FAMILY), exact=True)
     (block,), buffers = lowered.plan.blocks, dict(lowered.plan.buffers)
-    operators = iter(_operators(program))
+    operators = {f"{block.name}.{op.result.name}": op for op in _operators(program)}
     loops: dict[str, str] = {}
     calls: list[KernelCall] = []
     for call in block.calls:
-        if not any(buffers[name].dtype == "int32" for name in call.arguments) and not _is_mean(
-            call
-        ):
+        operator = operators.get(call.arguments[-1])
+        if operator is None:
             calls.append(call)
             continue
-        source, constants = _loop(call.kernel, next(operators))
+        loops[call.kernel], constants = _loop(call.kernel, operator)
         names = [n for n in call.arguments if buffers[n].storage is Storage.CONSTANT]
         for name, data in zip(names, constants, strict=True):
-            buffers[name] = replace(
-                buffers[name], shape=data.shape, dtype=data.dtype.name, data=data
-            )
-        loops[call.kernel] = source
+            kind = data.dtype.name
+            buffers[name] = replace(buffers[name], shape=data.shape, dtype=kind, data=data)
         calls.append(replace(call, in_place=(), workspace=0))
     plan = replace(lowered.plan, blocks=(replace(block, calls=tuple(calls)),), buffers=buffers)
     return PlainProgram(plan_memory(plan), PlainKernels(lowered.kernels, loops))
 
 
-def _is_mean(call: KernelCall) -> bool:
-    return "_average_pool_" in call.kernel
-
-
 def _operators(program: Program) -> list[IntegerKernel]:
-    """The integer operators of the only block, in the order in which they run."""
+    """The integer operators of the only block."""
     moved = MoveIntegers()(ChannelsLast()(program))
     (block,) = moved.blocks.values()
-    parts = group(clone_block(block).graph, integers="arm", exact=True)
+    parts = group(clone_block(block).graph, integers=FAMILY, exact=True)
     return [part for part in parts if isinstance(part, IntegerKernel)]
 
 
