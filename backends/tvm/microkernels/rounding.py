@@ -16,7 +16,7 @@ ROUNDING = """\
 #ifndef OFFRAMP_ROUNDING
 #define OFFRAMP_ROUNDING
 #if defined(__GNUC__) && !defined(__clang__)
-#define SHARED_CODE __attribute__((noinline, noclone))
+#define SHARED_CODE __attribute__((noinline, noclone, optimize("no-schedule-insns")))
 #else
 #define SHARED_CODE
 #endif
@@ -37,7 +37,8 @@ static inline int32_t between(int32_t value, int32_t low, int32_t high) {
 """
 """`halved(high_word(2 * s, m))` is `product(s, m, 32)` and `halved(high_word(4 * s, m))` is
 `product(s, m, 31)`: s * m / 2^bits, halves rounded up. `shifted` is a division by a power of two as
-gemmlowp rounds it. `SHARED_CODE` keeps functions from being copied for arguments."""
+gemmlowp rounds it. `SHARED_CODE` keeps functions from being copied for arguments, and instructions
+in the order of the source: GCC would move loads up until there are more values than registers."""
 
 PARAMETERS = "int32_t left, int32_t low, int32_t high, int32_t zero"
 """C parameters for a scaling; `arguments` has their values."""
