@@ -47,7 +47,7 @@ class Dense:
 
 def pack(
     spec: Dense, weights: npt.NDArray[np.int8], table: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Weights `[filters, channels]` as words of four filters, runs, and scales for these.
 
     The order of weights is block of filters, channel, filter in block, each plus 128.
@@ -59,7 +59,7 @@ def pack(
     scales[:, 0] -= np.repeat([block.offset for block in runs], lanes).astype(np.int32)
     biased = (rows.transpose(0, 2, 1).astype(np.int16) + 128).astype(np.uint8)
     words = np.ascontiguousarray(biased).reshape(-1).view(np.int32)
-    return words, np.concatenate([block.lengths for block in runs]), scales.ravel()
+    return words, np.concatenate([block.words for block in runs]), scales.ravel()
 
 
 def build(spec: Dense) -> Any:
@@ -67,7 +67,7 @@ def build(spec: Dense) -> Any:
     code, size = FunctionBuilder(), spec.padded * spec.channels
     source = code.pointer("input", spec.channels, "int8")
     weights = code.pointer("weights", size // 4, "int32")
-    runs = code.pointer("runs", size // spec.kernel.lanes, "uint8")
+    runs = code.pointer("runs", size // spec.kernel.lanes, "int32")
     scales = code.pointer("scales", spec.scaling.words * spec.padded, "int32")
     output = code.pointer("output", spec.filters, "int8")
     code.run(

@@ -86,7 +86,7 @@ class PairedConv:
 
 def pack(
     weights: npt.NDArray[np.int8], table: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Weights `[filters, channels, rows, columns]` in reading order, their runs, and scales.
 
     table: of scales, which the runs add to.
@@ -95,7 +95,7 @@ def pack(
     runs = [cut(row[None]) for row in rows]
     scales = table.reshape(len(rows), -1).copy()
     scales[:, 0] -= np.array([run.offset for run in runs], np.int32)
-    return rows.ravel(), np.concatenate([run.lengths for run in runs]), scales.ravel()
+    return rows.ravel(), np.concatenate([run.words for run in runs]), scales.ravel()
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def build(spec: PairedConv) -> Any:
     arrays = _Arrays(
         input=code.pointer("input", window.inputs * spec.channels, "int8"),
         weights=code.pointer("weights", spec.steps * spec.filters, "int8"),
-        runs=code.pointer("runs", spec.steps * spec.filters, "uint8"),
+        runs=code.pointer("runs", spec.steps * spec.filters, "int32"),
         scales=code.pointer("scales", spec.scaling.words * spec.filters, "int32"),
         residual=code.pointer("residual", size, "int8") if spec.addition else None,
         output=code.pointer("output", size, "int8"),

@@ -20,6 +20,13 @@ class Runs:
     lengths: npt.NDArray[np.uint8]
 
     @property
+    def words(self) -> npt.NDArray[np.int32]:
+        """Eight runs a word, four bits each, the first lowest; the last word is filled with zeros."""
+        nibbles = np.pad(self.lengths, (0, -len(self.lengths) % 8)).reshape(-1, 8)
+        shifted = nibbles.astype(np.uint32) << np.arange(0, 32, 4, dtype=np.uint32)
+        return shifted.sum(axis=1, dtype=np.uint32).view(np.int32)
+
+    @property
     def offset(self) -> int:
         """What the runs add to each sum besides products: microkernels start halves at 2^15."""
         return len(self.lengths) << 15

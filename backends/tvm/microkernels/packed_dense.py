@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offramp.backends.tvm.microkernels.chain import chain
+from offramp.backends.tvm.microkernels.chain import over_runs
 from offramp.backends.tvm.microkernels.rounding import PARAMETERS, ROUNDING, Rounding
 
 
@@ -39,13 +39,15 @@ class PackedDense:
         return ROUNDING + _FUNCTION.format(
             name=self.name,
             lanes=self.lanes,
-            words=self.words,
             parameters=PARAMETERS,
             sums=", ".join(f"s{f} = (uint32_t)scales[{words * f}]" for f in lanes),
-            starts=", ".join(f"a{i} = 0x80008000u" for i in pairs),
-            taps=chain(self._tap),
-            unbias=" ".join(f"a{i} -= bias;" for i in pairs),
-            fold="\n".join(map(self._fold, lanes)),
+            loop=over_runs(
+                f"uint32_t inputs = 0, {', '.join(f'a{i} = 0x80008000u' for i in pairs)}; "
+                f"x += taps; w += {self.words} * taps;",
+                self._tap,
+                "const uint32_t bias = inputs * 0x800080u; "
+                f"{' '.join(f'a{i} -= bias;' for i in pairs)} {' '.join(map(self._fold, lanes))}",
+            ),
             stores="\n".join(map(self._store, lanes)),
         )
 
@@ -60,7 +62,7 @@ class PackedDense:
     def _fold(self, lane: int) -> str:
         """Bytes 0 and 2 of a word went to the halves of one word, bytes 1 and 3 to another's."""
         pair, is_high = lane // 4 * 2 + lane % 2, lane % 4 >= 2
-        return f"      s{lane} += a{pair} {'>> 16' if is_high else '& 0xffffu'};"
+        return f"s{lane} += a{pair} {'>> 16' if is_high else '& 0xffffu'};"
 
     def _store(self, lane: int) -> str:
         result = self.rounding.bounded(f"s{lane}")
@@ -72,23 +74,15 @@ class PackedDense:
 
 _FUNCTION = """\
 SHARED_CODE
-static void {name}(int8_t *out, const int8_t *in, const int32_t *weights, const uint8_t *run,
+static void {name}(int8_t *out, const int8_t *in, const int32_t *weights, const uint32_t *run,
                    const int32_t *scales, int32_t steps, int32_t filters,
                    {parameters}) {{
+  const int8_t *const end = in + steps;
   const uint32_t *w = (const uint32_t *)weights;
   for (; filters > 0; filters -= {lanes}, out += {lanes}) {{
     uint32_t {sums};
     const int8_t *x = in;
-    do {{
-      const uint32_t taps = *run++;
-      uint32_t inputs = 0, {starts};
-      x += taps;
-      w += {words} * taps;
-{taps}
-      const uint32_t bias = inputs * 0x800080u;
-      {unbias}
-{fold}
-    }} while (x != in + steps);
+{loop}
 {stores}
   }}
 }}

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from offramp.backends.tvm.microkernels.chain import chain
+from offramp.backends.tvm.microkernels.chain import over_runs
 from offramp.backends.tvm.microkernels.rounding import PARAMETERS, ROUNDING, Rounding
 
 WIDEST = 8
@@ -53,10 +53,11 @@ class PairedTile:
             name=self.name,
             pairs=self.pairs,
             sums=", ".join(f"s{p} = first" for p in range(2 * self.pairs)),
-            words=", ".join(f"a{i} = 0x80008000u" for i in words),
-            taps=chain(self._tap),
-            fold="\n".join(
-                f"      s{2 * i} += a{i} & 0xffffu; s{2 * i + 1} += a{i} >> 16;" for i in words
+            loop=over_runs(
+                f"uint32_t {', '.join(f'a{i} = 0x80008000u' for i in words)}; "
+                f"x += taps * {self.pairs}; w += taps;",
+                self._tap,
+                " ".join(f"s{2 * i} += a{i} & 0xffffu; s{2 * i + 1} += a{i} >> 16;" for i in words),
             ),
             scale=self.rounding.declared(),
             store="\n".join(self._stores()),
@@ -87,7 +88,7 @@ _RESIDUAL = """,
 
 _FUNCTION = """\
 SHARED_CODE
-static void {name}(int8_t *out, const void *inputs, const int8_t *w, const uint8_t *run,
+static void {name}(int8_t *out, const void *inputs, const int8_t *w, const uint32_t *run,
                  const int32_t *scales, int32_t steps, int32_t step,
                  {parameters}{residual}) {{
   const uint32_t *const begin = inputs, *const end = begin + steps * {pairs};
@@ -95,14 +96,7 @@ static void {name}(int8_t *out, const void *inputs, const int8_t *w, const uint8
     const uint32_t first = (uint32_t)scales[0];
     uint32_t {sums};
     const uint32_t *x = begin;
-    do {{
-      const uint32_t taps = *run++;
-      uint32_t {words};
-      x += taps * {pairs};
-      w += taps;
-{taps}
-{fold}
-    }} while (x != end);
+{loop}
     {scale}
 {store}
 {next_residual}  }}
