@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,7 +59,7 @@ def plan_memory(
 
     The status is "optimal" if the peak is proven to be the lowest, else "feasible"; "unknown" if
     the time was over before anything was found within the capacity. A capacity that is proven to
-    be too small is an error (exit code 2).
+    be too small is an error (exit code 2); the status is "infeasible" then.
     """
     _check_options(capacity, seed, timeout)
     with answering(as_json) as answer, showing_progress() as observer:
@@ -68,18 +69,23 @@ def plan_memory(
         instance = read_csv(file)
         with observer.stage(f"placing {len(instance.buffers)} buffers"):
             solution = solve(instance, capacity, seed=seed, timeout=timeout, note=observer.note)
-        if solution.status == "infeasible":
-            raise UserError(f"{file}: {_why_infeasible(solution, capacity)}")
         answer.data = plan_memory_json(solution)
-        answer.shown = plan_memory_tables(instance, solution, capacity, timeout)
+        if solution.status != "infeasible":
+            answer.shown = plan_memory_tables(instance, solution, capacity, timeout)
+    if solution.status == "infeasible":
+        raise UserError(f"{file}: {_why_infeasible(solution, capacity)}")
 
 
 def plan_memory_json(solution: Solution) -> dict[str, Any]:
     """The keys of `plan memory --json`; without a placement `peak` is null."""
+    clique = solution.clique
+    proof = "clique" if clique is not None else "search"
     return {
         "offsets": solution.offsets,
         "peak": solution.peak,
         "lower_bound": solution.lower_bound,
+        "proof": proof if solution.lower_bound else None,
+        "clique": None if clique is None else asdict(clique),
         "status": solution.status,
         "seconds": solution.seconds,
     }

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, Outcome
 from tests.cli.test_bad_input import USER, check_refusal
 
 ROWS = "id,lower,upper,size\nimage,0,2,3072\nfeatures,1,3,8192\nscores,2,4,40\n"
-KEYS = ["offsets", "peak", "lower_bound", "status", "seconds"]
+KEYS = ["offsets", "peak", "lower_bound", "proof", "clique", "status", "seconds"]
 GAP = """\
 id,lower,upper,size
 a,3,7,2
@@ -40,6 +40,8 @@ def test_the_answer_as_json(offramp: Command, buffers: Path) -> None:
     assert outcome.data["offsets"].keys() == {"image", "features", "scores"}
     assert outcome.data["peak"] == outcome.data["lower_bound"] == 3072 + 8192
     assert outcome.data["status"] == "optimal"
+    assert outcome.data["proof"] == "clique"
+    assert outcome.data["clique"]["size"] == outcome.data["peak"]
     assert 0 <= outcome.data["seconds"] < 5
 
 
@@ -51,21 +53,43 @@ def test_the_answer_for_people(offramp: Command, buffers: Path) -> None:
     assert "placing 3 buffers" in outcome.message
 
 
+def test_nothing_to_place(offramp: Command, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("id,lower,upper,size\na,0,1,0\n")
+    data = offramp("plan", "memory", tmp_path / "empty.csv", "--capacity", 1, "--json").data
+    assert (data["peak"], data["lower_bound"], data["status"]) == (0, 0, "optimal")
+    assert (data["proof"], data["clique"]) == (None, None)
+
+
+def refused(offramp: Command, *words: object) -> Outcome:
+    """Without `--json` nothing is on standard output; with it there are all keys."""
+    check_refusal(offramp("plan", "memory", *words), USER)
+    outcome = offramp("plan", "memory", *words, "--json")
+    assert outcome.code == USER
+    assert list(outcome.data) == KEYS
+    assert (outcome.data["status"], outcome.data["peak"]) == ("infeasible", None)
+    assert outcome.data["offsets"] == {}
+    return outcome
+
+
 def test_a_capacity_below_the_live_bytes_names_the_clique(offramp: Command, buffers: Path) -> None:
-    outcome = offramp("plan", "memory", buffers, "--capacity", 11263, "--json")
-    check_refusal(outcome, USER)
+    outcome = refused(offramp, buffers, "--capacity", 11263)
     assert "11,263 bytes are not enough" in outcome.message
     assert "from 1 to 2, 11,264 bytes are in use at a time" in outcome.message
     assert "2 buffers: image, features" in outcome.message
     assert "--capacity 11264" in outcome.message
+    assert (outcome.data["proof"], outcome.data["lower_bound"]) == ("clique", 11264)
+    assert outcome.data["clique"] == {
+        "ids": ["image", "features"], "lower": 1, "upper": 2, "size": 11264
+    }  # fmt: skip
 
 
 def test_a_capacity_that_only_a_search_can_refuse(offramp: Command, tmp_path: Path) -> None:
     (tmp_path / "gap.csv").write_text(GAP)
-    outcome = offramp("plan", "memory", tmp_path / "gap.csv", "--capacity", 6, "--json")
-    check_refusal(outcome, USER)
+    outcome = refused(offramp, tmp_path / "gap.csv", "--capacity", 6)
     assert "an exhaustive search found that no placement fits" in outcome.message
     assert "--capacity 7" in outcome.message
+    assert (outcome.data["proof"], outcome.data["clique"]) == ("search", None)
+    assert outcome.data["lower_bound"] == 7
 
 
 @pytest.mark.shared
@@ -74,9 +98,10 @@ def test_an_undecided_search_says_so(offramp: Command, shared: Path) -> None:
     words = ("plan", "memory", path, "--capacity", 990000, "--timeout", 0.5)
     outcome = offramp(*words, "--json")
     assert outcome.code == 0, outcome.message
-    assert outcome.data | {"seconds": 0} == {
-        "offsets": {}, "peak": None, "lower_bound": 986112, "status": "unknown", "seconds": 0
-    }  # fmt: skip
+    assert list(outcome.data) == KEYS
+    assert (outcome.data["status"], outcome.data["peak"]) == ("unknown", None)
+    assert (outcome.data["offsets"], outcome.data["lower_bound"]) == ({}, 986112)
+    assert outcome.data["clique"]["size"] == 986112
     shown = offramp(*words).stdout
     assert "Undecided after 0.5 s" in shown
     assert "unknown" in shown

@@ -17,7 +17,8 @@ from offramp.backends.tvm.integer import (
     linear,
     packed_dense,
     paired_conv,
-    plane_depthwise,
+    plane,
+    strips,
 )
 from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
 from offramp.backends.tvm.integer.conv import Addition, IntegerConv
@@ -25,12 +26,13 @@ from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
 from offramp.backends.tvm.integer.packed_dense import Dense
 from offramp.backends.tvm.integer.paired_conv import PairedConv
-from offramp.backends.tvm.integer.plane_depthwise import PlaneConv
+from offramp.backends.tvm.integer.plane import Plane
 from offramp.backends.tvm.integer.scaling import ROOM, Quantized, Scaling, exact, fixed_point
+from offramp.backends.tvm.integer.strips import Strips
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
-Sliding = IntegerConv | PairedConv | Dense | Depthwise | PlaneConv
+Sliding = IntegerConv | PairedConv | Dense | Depthwise | Plane | Strips
 IntegerSpec = Sliding | Mean | Sum | ExactSum | Linear
 Argument = ir.Value | npt.NDArray[np.generic]
 Weights = npt.NDArray[np.int8]
@@ -50,7 +52,8 @@ _BUILDERS: dict[type, Callable[[Any], Any]] = {
     PairedConv: paired_conv.build,
     Dense: packed_dense.build,
     Depthwise: channelwise.build_depthwise,
-    PlaneConv: plane_depthwise.build,
+    Plane: plane.build,
+    Strips: strips.build,
     Mean: channelwise.build_mean,
     Sum: channelwise.build_sum,
     ExactSum: channelwise.build_exact_sum,
@@ -85,7 +88,7 @@ def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
     """Positions of the arguments on which the output may lie."""
     if isinstance(spec, Sum | ExactSum):
         return (0, 1)
-    if isinstance(spec, Depthwise | PlaneConv):
+    if isinstance(spec, Depthwise | Plane | Strips):
         return (0,) if spec.may_overwrite else ()
     if not isinstance(spec, IntegerConv | PairedConv):
         return ()
@@ -113,7 +116,7 @@ def _weighted(
     has_room = family == "riscv" and bound << (factors.shift + ROOM) < 2**31
     ends = (kernel.low, kernel.high, product.zero)
     scaling = Scaling(factors.shift, *ends, is_exact, has_room)
-    if is_depthwise and kernel.product is not None:
+    if is_depthwise and (kernel.product is not None or anchor.filters != anchor.channels):
         return None
     template = _TEMPLATES[family, is_depthwise]
     return template(kernel, weights, anchor, scaling, table)
@@ -122,17 +125,20 @@ def _weighted(
 def _depthwise(
     kernel: IntegerKernel, weights: Weights, anchor: Anchor, scaling: Scaling, table: Table
 ) -> Specified | None:
+    if plane.fits(anchor.window, scaling):
+        by_plane = Plane(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
+        return by_plane, (*kernel.sources, plane.pack(by_plane, weights), table)
     if anchor.channels % 4:
         return None
     spec = Depthwise(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
     return spec, (*kernel.sources, channelwise.pack_depthwise(weights), table)
 
 
-def _plane(
+def _strips(
     kernel: IntegerKernel, weights: Weights, anchor: Anchor, scaling: Scaling, table: Table
 ) -> Specified:
-    spec = PlaneConv(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
-    return spec, (*kernel.sources, plane_depthwise.pack(weights), table)
+    spec = Strips(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
+    return spec, (*kernel.sources, strips.pack(weights), table)
 
 
 def _conv(
@@ -166,7 +172,7 @@ _TEMPLATES = {
     ("arm", False): _conv,
     ("arm", True): _depthwise,
     ("riscv", False): _packed,
-    ("riscv", True): _plane,
+    ("riscv", True): _strips,
 }
 """By family of microkernels, and whether a convolution is depthwise."""
 

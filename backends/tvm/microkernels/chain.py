@@ -19,11 +19,8 @@ def over_runs(start: str, tap: Callable[[int], str], fold: str) -> str:
     statements of the tap that so many others follow, itself included; they may declare. fold:
     statements behind a run.
     """
-    cases = "\n".join(
-        f"          case {left}: {{ {tap(left)} }}{' /* fall through */' if left > 1 else ' break;'}"
-        for left in range(LONGEST_RUN, 0, -1)
-    )
-    return _LOOP.format(start=start, cases=cases, fold=fold)
+    cases = [f"          case {left}: {{ {tap(left)} }}" for left in range(LONGEST_RUN, 0, -1)]
+    return _LOOP.format(start=start, cases=" /* fall through */\n".join(cases), fold=fold)
 
 
 _LOOP = """\
@@ -34,7 +31,7 @@ _LOOP = """\
         runs >>= 4;
         {start}
         switch (taps) {{
-{cases}
+{cases} break;
 #if defined(__GNUC__)
           default: __builtin_unreachable();
 #endif

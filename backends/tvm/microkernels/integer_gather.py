@@ -15,7 +15,11 @@ WIDEN = """\
 #if defined(__ARM_FEATURE_SIMD32)
 #include <arm_acle.h>
 #define widen_even(w) ((int32_t)__sxtb16(w))
-#define widen_odd(w) ((int32_t)__sxtb16((w) >> 8 | (w) << 24))
+static inline int32_t widen_odd(uint32_t word) {
+  int32_t odd;
+  __asm("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(word));
+  return odd;
+}
 #else
 #define widen_even(w) \\
   ((int32_t)((uint32_t)(int8_t)((w) >> 16) << 16 | (uint16_t)(int16_t)(int8_t)(w)))

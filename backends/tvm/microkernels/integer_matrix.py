@@ -139,7 +139,7 @@ class IntegerTile:
             yield from self._scale(total)
             yield f"ssat {total}, #8, {total}"
             if self.sum_shift is None:
-                yield from self._bounded(total)
+                yield from bounded(total, self.scaling)
         yield f"add lr, lr, #{4 * self.scaling.words * self.filters}"
         yield f"str lr, [r0, #{_SCALES}]"
         if self.sum_shift is not None:
@@ -199,19 +199,18 @@ class IntegerTile:
             yield "mla lr, lr, r8, r9"
             yield f"mla {total}, {total}, r7, lr"
             yield f"ssat {total}, #8, {total}, asr #{shift}"
-            yield from self._bounded(total)
+            yield from bounded(total, self.scaling)
         yield "add r1, r1, #1"
         yield f"str r1, [r0, #{_RESIDUAL}]"
 
-    def _bounded(self, total: str) -> Iterator[str]:
-        for bound, default, condition in (
-            (self.scaling.low, -128, "lt"),
-            (self.scaling.high, 127, "gt"),
-        ):
-            if bound != default:
-                yield f"cmp {total}, #{bound}"
-                yield f"it {condition}"
-                yield f"mov{condition} {total}, #{bound}"
+
+def bounded(total: str, scaling: Scaling) -> Iterator[str]:
+    """Clamp a register that holds a signed byte to narrower bounds."""
+    for bound, default, condition in ((scaling.low, -128, "lt"), (scaling.high, 127, "gt")):
+        if bound != default:
+            yield f"cmp {total}, #{bound}"
+            yield f"it {condition}"
+            yield f"mov{condition} {total}, #{bound}"
 
 
 def _place(base: str, pixel: int) -> str:

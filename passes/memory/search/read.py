@@ -51,6 +51,8 @@ def _rows(path: Path, text: str) -> Iterator[Buffer]:
         raise UserError(
             f"{path}: column {unknown[0]!r} has no meaning here; expected {','.join(COLUMNS)}"
         )
+    if again := repeated(header):
+        raise UserError(f"{path}: column {again[0]!r} occurs twice; expected {','.join(COLUMNS)}")
     for row in reader:
         if not row:
             continue

@@ -26,7 +26,8 @@ class Solution:
     status: "optimal" if peak and bound are equal, else "feasible"; "infeasible", proven, or
         "unknown" when the time was over.
     seconds: CPU time of the search, start-up and compilation apart.
-    clique: the buffers that prove infeasibility on their own, if some do.
+    clique: buffers in use at a time that prove the bound on their own; None where more than
+        addition proved it, or there is nothing to place.
     """
 
     offsets: dict[str, int]
@@ -74,13 +75,14 @@ def solve(
     arena = Arena(instance, seed, timeout, note, most_states)
     bound, status = arena.minimise() if capacity is None else arena.fit(capacity)
     seconds = time.process_time() - began
+    clique = heaviest if bound == heaviest.size else None
     if not arena.offsets:
-        return Solution({}, None, bound, status, seconds)
+        return Solution({}, None, bound, status, seconds, clique)
     offsets = arena.offsets | {b.id: 0 for b in instance.buffers if not b.size}
     check_offsets(instance, offsets, capacity)
     peak = instance.peak(offsets)
     status = "optimal" if peak == bound else "feasible"
-    return Solution(offsets, peak, bound, status, seconds)
+    return Solution(offsets, peak, bound, status, seconds, clique)
 
 
 def _check_range(instance: Instance) -> None:

@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offramp.backends import tools
+from offramp.backends.tvm.integer import plane
 from offramp.backends.tvm.integer.channelwise import pack_depthwise
 from offramp.backends.tvm.integer.conv import IntegerConv, pack_weights
+from offramp.backends.tvm.integer.plane import Plane
 from offramp.backends.tvm.integer.scaling import Scaling, exact, fixed_point
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise
@@ -127,6 +129,57 @@ def test_depthwise_sums_all_taps(tmp_path: Path, taps: int) -> None:
     sums = (image[0].astype(np.int64) * weights[:, 0, 0].T).sum(axis=0) + table[:, 0]
     expected = np.minimum(rounded(2 * sums, table[:, 1].astype(object), -7), 100)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(4, (5, 3)), (3, (1, 6)), (2, (40, 40))])
+@pytest.mark.parametrize("pad", [0, 1])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_plane_is_a_depthwise_convolution(
+    tmp_path: Path, channels: int, size: tuple[int, int], pad: int, exact: bool
+) -> None:
+    """In place where sizes agree; upright and sideways, one channel copied at a time or four."""
+    height, width = (extent + 2 - 2 * pad for extent in size)
+    random = np.random.default_rng(channels)
+    scaling = Scaling(1, -100, 127, -7, exact=exact)
+    window = Window(1, Axis(height, size[0], 3, 1, pad), Axis(width, size[1], 3, 1, pad))
+    spec = Plane(window, channels, 5, scaling)
+    assert plane.fits(window, scaling)
+    image = random.integers(-128, 128, (height, width, channels), dtype=np.int8)
+    weights = random.integers(-127, 128, (channels, 1, 3, 3), dtype=np.int8)
+    table = np.stack([random.integers(-99, 99, channels), random.integers(1, 2**26, channels)], 1)
+    if exact:
+        shifts = random.integers(0, 9, channels)
+        table = np.concatenate([table, shifts[:, None], -np.minimum(shifts, 1)[:, None]], axis=1)
+        table[:, 1] *= 32
+    table = table.astype(np.int32)
+    wide = np.pad(image, [(pad, pad), (pad, pad), (0, 0)], constant_values=5).astype(np.int64)
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (3, 3), axis=(0, 1))
+    sums = 2 * ((windows * weights[:, 0]).sum(axis=(-2, -1)) + table[:, 0])
+    if exact:
+        high = (sums * table[:, 1].astype(np.int64) + (1 << 30)) >> 31
+        half = (1 << shifts) >> 1
+        expected = np.clip(((high + half - ((high < 0) & (shifts > 0))) >> shifts) - 7, -128, 127)
+    else:
+        expected = rounded(sums, table[:, 1].astype(object), -7)
+    found = image if spec.may_overwrite else np.zeros((*size, channels), np.int8)
+    run_plane(tmp_path, spec, image, plane.pack(spec, weights), table, found)
+    np.testing.assert_array_equal(found, np.maximum(expected, -100))
+
+
+def run_plane(
+    folder: Path, spec: Plane, image: Any, packed: Any, table: Any, found: np.ndarray
+) -> None:
+    """Call the C function as the kernel does."""
+    rows, columns, channels = spec.window.rows, spec.window.columns, spec.channels
+    across, along = (columns, rows) if spec.is_sideways else (rows, columns)
+    steps = [(channels, width * channels) for width in (columns.size, columns.out)]
+    (in_step, in_line), (out_step, out_line) = (s[::-1] if spec.is_sideways else s for s in steps)
+    (kernel,) = spec.microkernels()
+    getattr(compiled(folder, kernel), kernel.name)(
+        pointer(found), pointer(image), pointer(np.zeros(spec.workspace, np.int8)),
+        pointer(packed), pointer(table), channels, across.size, along.size, across.out, along.out,
+        across.pad, along.pad, in_step, in_line, out_step, out_line, spec.zero, spec.scaling.zero,
+    )  # fmt: skip
 
 
 def test_sums_and_means(tmp_path: Path) -> None:

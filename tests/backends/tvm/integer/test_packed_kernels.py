@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from offramp.backends import tools
 from offramp.backends.tvm.bare import Bare
-from offramp.backends.tvm.integer import packed_dense, paired_conv, plane_depthwise
+from offramp.backends.tvm.integer import packed_dense, paired_conv, strips
 from offramp.backends.tvm.integer.conv import Addition
 from offramp.backends.tvm.integer.packed_dense import Dense
 from offramp.backends.tvm.integer.paired_conv import PairedConv
-from offramp.backends.tvm.integer.plane_depthwise import PlaneConv
 from offramp.backends.tvm.integer.runs import LARGEST_SUM, cut
 from offramp.backends.tvm.integer.scaling import Scaling, exact, fixed_point
 from offramp.backends.tvm.integer.selection import build
+from offramp.backends.tvm.integer.strips import Strips
 from offramp.backends.tvm.library import KernelLibrary
 from offramp.backends.tvm.microkernels.chain import LONGEST_RUN
 from offramp.backends.tvm.window import Axis, Window
@@ -137,7 +137,7 @@ def test_a_depthwise_convolution_on_planes(
     """Into the input itself where the specification says that this is possible."""
     random = np.random.default_rng(seed)
     scaling, factors = scales(random, channels, kind)
-    spec = PlaneConv(window, channels, zero, scaling)
+    spec = Strips(window, channels, zero, scaling)
     shape = (window.rows.size, window.columns.size, channels)
     image = random.integers(-128, 128, shape, dtype=np.int8)
     taps = (window.rows.taps, window.columns.taps)
@@ -146,7 +146,7 @@ def test_a_depthwise_convolution_on_planes(
     patches = windows(image, window, zero)
     found = np.zeros((window.rows.out, window.columns.out, channels), np.int8)
     found = image if spec.may_overwrite else found
-    run(tmp_path, spec, image, plane_depthwise.pack(weights), factors.table(bias), found)
+    run(tmp_path, spec, image, strips.pack(weights), factors.table(bias), found)
     sums = np.einsum("yxijc,cij->yxc", patches, weights[:, 0].astype(np.int64)) + bias
     expected = np.clip(scaled_by(sums, scaling, factors), -100, 120)
     np.testing.assert_array_equal(found, expected.astype(np.int8))

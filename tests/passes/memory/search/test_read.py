@@ -35,6 +35,7 @@ def test_no_buffers_at_all(tmp_path: Path) -> None:
         ("hello\nworld\n", "the first line is 'hello': no column id"),
         ("id,lower,size\na,0,1\n", "no column upper; expected a CSV file with the columns"),
         ("id,lower,upper,size,alignment\n", "column 'alignment' has no meaning here"),
+        ("id,lower,upper,size,size\na,0,1,2,3\n", "column 'size' occurs twice"),
         (HEADER + "a,0,1\n", "line 2: 3 values, expected 4"),
         (HEADER + "a,0,1,2,3\n", "line 2: 5 values, expected 4"),
         (HEADER + ",0,1,2\n", "line 2: a buffer without id"),

@@ -56,8 +56,9 @@ def test_a_capacity_is_met_exactly_if_it_can_be(instance: Instance, more: int, s
     if capacity < lowest:
         assert (solution.status, solution.peak, solution.offsets) == ("infeasible", None, {})
         assert (solution.clique is None) == (capacity >= instance.lower_bound)
-        assert solution.lower_bound > capacity or solution.clique is not None
+        assert solution.lower_bound > capacity
         return
+    assert (solution.clique is None) == (solution.lower_bound > instance.lower_bound)
     assert solution.status in ("optimal", "feasible")
     assert solution.peak is not None
     assert solution.lower_bound <= solution.peak <= capacity

@@ -27,7 +27,7 @@ class CopyPlane:
 
 
 @dataclass(frozen=True)
-class PlaneDepthwise:
+class IntegerStrip:
     """Structure of a microkernel.
 
     width: outputs beside each other in the strip that one call computes. row_taps, column_taps:
@@ -45,7 +45,7 @@ class PlaneDepthwise:
     def name(self) -> str:
         """The C function's name."""
         window = f"{self.row_taps}x{self.column_taps}_{self.stride}_{self.dilation}"
-        return f"plane_depthwise_{self.width}_{window}_{self.rounding.name}"
+        return f"integer_strip_{self.width}_{window}_{self.rounding.name}"
 
     def source(self) -> str:
         """The C definition."""

@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from offramp.backends.tvm.integer.scaling import Scaling
 from offramp.backends.tvm.microkernels import Microkernel
-from offramp.backends.tvm.microkernels.plane_depthwise import WIDEST, CopyPlane, PlaneDepthwise
+from offramp.backends.tvm.microkernels.integer_strip import WIDEST, CopyPlane, IntegerStrip
 from offramp.backends.tvm.microkernels.rounding import Rounding, arguments
 from offramp.backends.tvm.tir import FunctionBuilder, external_call, tirx
 from offramp.backends.tvm.window import Axis, Window
 
 
 @dataclass(frozen=True)
-class PlaneConv:
+class Strips:
     """Structure of a depthwise convolution; see `IntegerConv`.
 
     A plane is one channel of an image with a border of zero points, in the workspace.
@@ -49,7 +49,7 @@ class PlaneConv:
         """Bytes of the plane."""
         return _extent(self.window.rows) * self.line
 
-    def strips(self) -> Iterator[tuple[int, int, PlaneDepthwise]]:
+    def strips(self) -> Iterator[tuple[int, int, IntegerStrip]]:
         """(first column, strips, microkernel): strips of outputs as even as can be."""
         columns = self.window.columns
         width = -(-columns.out // -(-columns.out // WIDEST))
@@ -58,10 +58,10 @@ class PlaneConv:
             if size:
                 yield first, count, self._kernel(size)
 
-    def _kernel(self, width: int) -> PlaneDepthwise:
+    def _kernel(self, width: int) -> IntegerStrip:
         rows, columns = self.window.rows, self.window.columns
         steps = (columns.stride, columns.dilation)
-        return PlaneDepthwise(width, rows.taps, columns.taps, *steps, Rounding.of(self.scaling))
+        return IntegerStrip(width, rows.taps, columns.taps, *steps, Rounding.of(self.scaling))
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
@@ -79,7 +79,7 @@ def pack(weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     return np.ascontiguousarray(weights).ravel()
 
 
-def build(spec: PlaneConv) -> Any:
+def build(spec: Strips) -> Any:
     """The kernel: input, weights, scales, output, workspace."""
     code, window = FunctionBuilder(), spec.window
     rows, columns = window.rows, window.columns
