@@ -175,7 +175,12 @@ def _operators(program: Program) -> list[IntegerKernel]:
 
 def _loop(name: str, kernel: IntegerKernel) -> tuple[str, list[Constant]]:
     """The C function of an operator, and its constants in order."""
-    ends = {"name": name, "low": kernel.low, "high": kernel.high, "zero": kernel.output.zero}
+    ends: dict[str, object] = {
+        "name": name,
+        "low": kernel.low,
+        "high": kernel.high,
+        "zero": kernel.output.zero,
+    }
     if kernel.anchor is None:
         return _sum(kernel, ends)
     anchor, window = kernel.anchor, kernel.anchor.window
