@@ -51,6 +51,8 @@ def test_histograms_account_for_every_instruction(zoo_runner: Any) -> None:
     assert sum(counts.functions.values()) == sum(counts.runs)
     assert sum(counts.owners.values()) == sum(counts.runs)
     assert {"zoo_run", "zoo_head", "zoo_double"} <= set(counts.functions)
+    assert {"add", "b", "bl", "ble", "j", "jal"} & set(counts.mnemonics)
+    assert not any(re.fullmatch(r"[0-9a-f]{4}|[0-9a-f]{8}", name) for name in counts.mnemonics)
 
 
 def test_counts_agree_with_the_boards_timer(zoo_runner: Any, toolchain: Toolchain) -> None:
