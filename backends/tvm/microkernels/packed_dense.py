@@ -74,11 +74,11 @@ class PackedDense:
 
 _FUNCTION = """\
 SHARED_CODE
-static void {name}(int8_t *out, const int8_t *in, const int32_t *weights, const uint32_t *run,
+static void {name}(int8_t *out, const int8_t *in, const void *weights, const void *lengths,
                    const int32_t *scales, int32_t steps, int32_t filters,
                    {parameters}) {{
   const int8_t *const end = in + steps;
-  const uint32_t *w = (const uint32_t *)weights;
+  const uint32_t *w = weights, *run = lengths;
   for (; filters > 0; filters -= {lanes}, out += {lanes}) {{
     uint32_t {sums};
     const int8_t *x = in;

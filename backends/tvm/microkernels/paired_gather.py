@@ -28,10 +28,11 @@ class PairedGather:
 
 
 _FUNCTION = """\
-static void {name}(void *to, const int8_t *in, const int8_t *zeros, int32_t row, int32_t column,
-                 int32_t rows, int32_t columns, int32_t channels, int32_t row_taps,
+static void {name}(void *to, const int8_t *in, const void *outside, int32_t row,
+                 int32_t column, int32_t rows, int32_t columns, int32_t channels, int32_t row_taps,
                  int32_t column_taps, int32_t row_dilation, int32_t column_dilation,
                  int32_t stride) {{
+  const int8_t *const zeros = outside;
   uint32_t *words = to;
   for (int32_t r = 0, y = row; r < row_taps; ++r, y += row_dilation) {{
     const int8_t *const line = in + y * columns * channels;

@@ -88,9 +88,10 @@ _RESIDUAL = """,
 
 _FUNCTION = """\
 SHARED_CODE
-static void {name}(int8_t *out, const void *inputs, const int8_t *w, const uint32_t *run,
+static void {name}(int8_t *out, const void *inputs, const int8_t *w, const void *lengths,
                  const int32_t *scales, int32_t steps, int32_t step,
                  {parameters}{residual}) {{
+  const uint32_t *run = lengths;
   const uint32_t *const begin = inputs, *const end = begin + steps * {pairs};
   for (int32_t f = 0; f < step; ++f, scales += {step_words}, ++out) {{
     const uint32_t first = (uint32_t)scales[0];
