@@ -76,9 +76,16 @@ RISCV: Coefficients = {
     "convert": (0, 200, 50),
 }
 """Real numbers are computed by functions of the C library there."""
+HELIUM: Coefficients = MICROCONTROLLER | {
+    "int8_conv": (0.15, 3, 150),
+    "int8_pointwise": (0.15, 3, 150),
+    "int8_depthwise": (0.6, 2, 150),
+    "int8_dense": (0.15, 2, 100),
+}
 PRIORS: dict[str, Coefficients] = {
     "cortex-m4": MICROCONTROLLER,
     "cortex-m7": MICROCONTROLLER,
+    "cortex-m55": HELIUM,
     "riscv32": RISCV,
     "x86-64": {
         "conv": (0.009, 0.1, 100),

@@ -14,7 +14,5 @@ BACKEND = MicrocontrollerBackend(
         options=(),
         packages=("gcc-arm-none-eabi", "libnewlib-arm-none-eabi", "qemu-system-arm"),
         preparation="Switch the floating-point unit on before the first call.",
-        ticks_per_instruction=25e6 * 64e-9,
     )
 )
-"""The timer of the emulated boards counts at 25 MHz."""

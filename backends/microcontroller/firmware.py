@@ -19,14 +19,16 @@ from offramp.compiler import targets
 from offramp.compiler.errors import InternalError, ToolError
 
 Array = npt.NDArray[Any]
+SECONDS = 64e-9
+"""That an instruction takes at `-icount shift=6`."""
 
 
 @dataclass(frozen=True)
 class Session:
     """What one run of the firmware said.
 
-    outputs: in order, `[N, *shape]`. ticks: of the board's timer, meaningful under `-icount` only.
-    stack: bytes that a run needed. counts: instructions.
+    outputs: in order, `[N, *shape]`. ticks: of the processor's clock, meaningful under
+    `-icount` only. stack: bytes that a run needed. counts: instructions.
     """
 
     outputs: list[Array]

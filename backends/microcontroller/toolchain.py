@@ -16,7 +16,6 @@ class Toolchain:
     emulator: of QEMU. options: of the emulator, to start firmware as the board would.
     packages: Debian's, with all of these. preparation: what an application must do before the
         first call, a sentence in Markdown; may be empty.
-    ticks_per_instruction: of the timer, at `-icount shift=6`, where an instruction takes 64 ns.
     """
 
     package: str
@@ -26,7 +25,6 @@ class Toolchain:
     options: tuple[str, ...]
     packages: tuple[str, ...]
     preparation: str
-    ticks_per_instruction: float
 
     def program(self, name: str) -> str:
         """The name of a program of GCC or binutils."""

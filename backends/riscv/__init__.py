@@ -18,7 +18,5 @@ BACKEND = MicrocontrollerBackend(
             "qemu-system-misc",
         ),
         preparation="",
-        ticks_per_instruction=64,
     )
 )
-"""Under `-icount`, QEMU's cycle counter counts nanoseconds."""

@@ -10,7 +10,7 @@ import typer
 from offramp.cli.progress import showing_progress
 from offramp.cli.session import answering, ends_cleanly
 from offramp.cli.tables import compile_json, compile_tables
-from offramp.compiler import boards
+from offramp.compiler import boards, targets
 
 COMPILE_EXAMPLES = """\
 [bold]Examples[/bold]
@@ -47,7 +47,7 @@ def compile_command(
         str | None,
         typer.Option(
             "--target",
-            help="Machine to compile for: x86-64, cortex-m4, cortex-m7 or riscv32.",
+            help=f"Machine to compile for: one of {', '.join(targets.names())}.",
             show_default="the board's, or x86-64",
         ),
     ] = None,

@@ -275,7 +275,7 @@ def test_calibration_data_that_does_not_fit(
     [
         (
             ("--target", "z80"),
-            "unknown target 'z80': expected one of cortex-m4, cortex-m7, riscv32, x86-64",
+            "unknown target 'z80': expected one of cortex-m4, cortex-m55, cortex-m7, riscv32,",
         ),
         (("--accuracy-drop", 0), "accuracy drop (points) is 0"),
         (("--confidence", 1.5), "confidence is 1.5"),

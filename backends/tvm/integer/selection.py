@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -14,45 +14,41 @@ from offramp.backends.tvm.anchors import Anchor
 from offramp.backends.tvm.integer import (
     channelwise,
     conv,
+    dual_plane,
+    helium_conv,
+    helium_depthwise,
     linear,
     packed_dense,
     paired_conv,
-    plane,
     strips,
+    weighted,
 )
 from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
-from offramp.backends.tvm.integer.conv import Addition, IntegerConv
+from offramp.backends.tvm.integer.conv import IntegerConv
+from offramp.backends.tvm.integer.dual_plane import DualPlane
+from offramp.backends.tvm.integer.helium_conv import HeliumConv
+from offramp.backends.tvm.integer.helium_depthwise import HeliumDepthwise
 from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
 from offramp.backends.tvm.integer.packed_dense import Dense
 from offramp.backends.tvm.integer.paired_conv import PairedConv
-from offramp.backends.tvm.integer.plane import Plane
-from offramp.backends.tvm.integer.scaling import ROOM, Quantized, Scaling, exact, fixed_point
+from offramp.backends.tvm.integer.scaling import exact, fixed_point
 from offramp.backends.tvm.integer.strips import Strips
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
-Sliding = IntegerConv | PairedConv | Dense | Depthwise | Plane | Strips
-IntegerSpec = Sliding | Mean | Sum | ExactSum | Linear
+IntegerSpec = weighted.Spec | Mean | Sum | ExactSum | Linear
 Argument = ir.Value | npt.NDArray[np.generic]
-Weights = npt.NDArray[np.int8]
-Table = npt.NDArray[np.int32]
 Specified = tuple[IntegerSpec, tuple[Argument, ...]]
 
-DEEP = 96
-"""Reduction steps from which on exact scaling, eight instructions more an output, costs so little
-that it is always used."""
-
-ADDEND_BITS = 14
-"""Bits of the larger factor of a sum: products with bytes and their sum stay within 32 bits."""
-
-
-_BUILDERS: dict[type, Callable[[Any], Any]] = {
+_BUILDERS: dict[type[IntegerSpec], Callable[[Any], Any]] = {
     IntegerConv: conv.build,
+    HeliumConv: helium_conv.build,
     PairedConv: paired_conv.build,
     Dense: packed_dense.build,
     Depthwise: channelwise.build_depthwise,
-    Plane: plane.build,
+    HeliumDepthwise: helium_depthwise.build,
+    DualPlane: dual_plane.build,
     Strips: strips.build,
     Mean: channelwise.build_mean,
     Sum: channelwise.build_sum,
@@ -81,107 +77,19 @@ def specify(kernel: IntegerKernel, family: str, *, is_exact: bool) -> Specified 
     if anchor.weights is None:
         mean = _mean(kernel, anchor, is_exact)
         return None if mean is None else (mean, tuple(kernel.sources))
-    return _weighted(kernel, anchor, family, is_exact)
+    return weighted.specify(kernel, anchor, family, is_exact=is_exact)
 
 
 def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
     """Positions of the arguments on which the output may lie."""
     if isinstance(spec, Sum | ExactSum):
         return (0, 1)
-    if isinstance(spec, Depthwise | Plane | Strips):
+    if isinstance(spec, Depthwise | DualPlane | Strips):
         return (0,) if spec.may_overwrite else ()
-    if not isinstance(spec, IntegerConv | PairedConv):
+    if not isinstance(spec, IntegerConv | HeliumConv | PairedConv):
         return ()
     residual = 4 if isinstance(spec, PairedConv) else 3
     return (*([0] if spec.may_overwrite else []), *([residual] if spec.addition else []))
-
-
-def _weighted(
-    kernel: IntegerKernel, anchor: Anchor, family: str, is_exact: bool
-) -> Specified | None:
-    weights, source = kernel.weights, kernel.inputs[0]
-    is_depthwise = anchor.reduction is Reduction.WEIGHTED_SUM
-    if weights is None or (anchor.groups > 1 and not is_depthwise):
-        return None
-    real, product = source.scale * kernel.scales, kernel.product or kernel.output
-    bias = np.zeros(anchor.filters) if anchor.bias is None else np.rint(anchor.bias / real)
-    flat = weights.reshape(anchor.filters, -1).astype(np.int64)
-    largest = np.abs(bias) + 256 * np.abs(flat).sum(axis=1)
-    is_exact = is_exact or flat.shape[1] >= DEEP
-    bound = int(largest.max())
-    factors = (exact if is_exact else fixed_point)(real / product.scale, bound)
-    if factors is None:
-        return None
-    table = factors.table((bias - source.zero * flat.sum(axis=1)).astype(np.int32))
-    has_room = family == "riscv" and bound << (factors.shift + ROOM) < 2**31
-    ends = (kernel.low, kernel.high, product.zero)
-    scaling = Scaling(factors.shift, *ends, is_exact, has_room)
-    if is_depthwise and (kernel.product is not None or anchor.filters != anchor.channels):
-        return None
-    template = _TEMPLATES[family, is_depthwise]
-    return template(kernel, weights, anchor, scaling, table)
-
-
-def _depthwise(
-    kernel: IntegerKernel, weights: Weights, anchor: Anchor, scaling: Scaling, table: Table
-) -> Specified | None:
-    if plane.fits(anchor.window, scaling):
-        by_plane = Plane(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
-        return by_plane, (*kernel.sources, plane.pack(by_plane, weights), table)
-    if anchor.channels % 4:
-        return None
-    spec = Depthwise(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
-    return spec, (*kernel.sources, channelwise.pack_depthwise(weights), table)
-
-
-def _strips(
-    kernel: IntegerKernel, weights: Weights, anchor: Anchor, scaling: Scaling, table: Table
-) -> Specified:
-    spec = Strips(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
-    return spec, (*kernel.sources, strips.pack(weights), table)
-
-
-def _conv(
-    kernel: IntegerKernel, weights: Weights, anchor: Anchor, scaling: Scaling, table: Table
-) -> Specified | None:
-    window, added = anchor.window.flattened(), _residual(kernel)
-    if kernel.product is not None and (added is None or window.columns.out == 1):
-        return None
-    zero = kernel.inputs[0].zero
-    spec = IntegerConv(window, anchor.channels, anchor.filters, zero, scaling, added)
-    constants = (conv.pack_weights(spec, weights), table)
-    return spec, (kernel.sources[0], *constants, *kernel.sources[1:])
-
-
-def _packed(
-    kernel: IntegerKernel, weights: Weights, anchor: Anchor, scaling: Scaling, table: Table
-) -> Specified | None:
-    window, added = anchor.window.flattened(), _residual(kernel)
-    if kernel.product is not None and added is None:
-        return None
-    if window.inputs == window.outputs == window.taps == 1 and added is None:
-        dense = Dense(anchor.channels, anchor.filters, scaling)
-        packed = packed_dense.pack(dense, weights.reshape(anchor.filters, -1), table)
-        return dense, (*kernel.sources, *packed)
-    zero = kernel.inputs[0].zero
-    spec = PairedConv(window, anchor.channels, anchor.filters, zero, scaling, added)
-    return spec, (kernel.sources[0], *paired_conv.pack(weights, table), *kernel.sources[1:])
-
-
-_TEMPLATES = {
-    ("arm", False): _conv,
-    ("arm", True): _depthwise,
-    ("riscv", False): _packed,
-    ("riscv", True): _strips,
-}
-"""By family of microkernels, and whether a convolution is depthwise."""
-
-
-def _residual(kernel: IntegerKernel) -> Addition | None:
-    """How a residual is added; None if there is none, or none that fixed point could add."""
-    if kernel.product is None:
-        return None
-    return _addition([kernel.product, kernel.inputs[-1]], kernel.output)
 
 
 def _mean(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Mean | None:
@@ -202,7 +110,7 @@ def _mean(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Mean | None:
 
 def _sum(kernel: IntegerKernel) -> Sum | None:
     count = prod(rules.static_shape(kernel.result))
-    added = _addition(kernel.inputs, kernel.output)
+    added = conv.addition(kernel.inputs, kernel.output)
     return None if added is None else Sum(count, added, kernel.low, kernel.high)
 
 
@@ -217,15 +125,3 @@ def _exact_sum(kernel: IntegerKernel) -> Specified | None:
     zeros = (kernel.inputs[0].zero, kernel.inputs[1].zero, output.zero)
     spec = ExactSum(prod(rules.static_shape(kernel.result)), zeros, kernel.low, kernel.high)
     return spec, (*kernel.sources, factors.columns.ravel())
-
-
-def _addition(addends: Sequence[Quantized], output: Quantized) -> Addition | None:
-    """Two addends to one sum, in fixed point; None if their scales are too far from its."""
-    real = np.array([addend.scale / output.scale for addend in addends])
-    shift = ADDEND_BITS - int(np.ceil(np.log2(real.max())))
-    left, right = (int(factor) for factor in np.rint(real * 2.0**shift))
-    if not 1 <= shift <= 22:
-        return None
-    zeros = left * addends[0].zero + right * addends[1].zero
-    offset = (output.zero << shift) - zeros + (1 << (shift - 1))
-    return Addition(left, right, offset, shift)

@@ -1,12 +1,13 @@
-/* What the board support needs of an Arm Cortex-M: semihosting, a measured call, timer 0. */
+/* What the board support needs of an Arm Cortex-M: semihosting, a measured call, SysTick. */
 #ifndef PROCESSOR_H
 #define PROCESSOR_H
 
 #include <stdint.h>
 
-#define TIMER0_CONTROL (*(volatile uint32_t *)0x40000000)
-#define TIMER0_VALUE (*(volatile uint32_t *)0x40000004)
-#define TIMER0_RELOAD (*(volatile uint32_t *)0x40000008)
+#define SYSTICK_CONTROL (*(volatile uint32_t *)0xE000E010)
+#define SYSTICK_RELOAD (*(volatile uint32_t *)0xE000E014)
+#define SYSTICK_VALUE (*(volatile uint32_t *)0xE000E018)
+#define SYSTICK_MASK 0xFFFFFFu
 
 static inline int semihosting_call(int operation, const void *block)
 {
@@ -26,14 +27,20 @@ static inline int semihosting_call(int operation, const void *block)
 
 static inline void timer_start(void)
 {
-    TIMER0_RELOAD = 0xFFFFFFFFu;
-    TIMER0_CONTROL = 1;
+    SYSTICK_RELOAD = SYSTICK_MASK;
+    SYSTICK_VALUE = 0;
+    SYSTICK_CONTROL = 5; /* the processor's clock, no interrupt */
 }
 
-/* At 25 MHz; the timer counts down. */
-static inline uint32_t timer_ticks(void)
+static inline uint32_t timer_value(void)
 {
-    return 0u - TIMER0_VALUE;
+    return SYSTICK_VALUE;
+}
+
+/* Modulo 2^24; it counts down. */
+static inline uint32_t timer_ticks_since(uint32_t value)
+{
+    return (value - SYSTICK_VALUE) & SYSTICK_MASK;
 }
 
 #endif

@@ -34,7 +34,7 @@ static inline void timer_start(void)
 {
 }
 
-static inline uint32_t timer_ticks(void)
+static inline uint32_t timer_value(void)
 {
     uint32_t cycles;
     __asm volatile(".option push\n"
@@ -43,6 +43,11 @@ static inline uint32_t timer_ticks(void)
                    ".option pop\n"
                    : "=r"(cycles));
     return cycles;
+}
+
+static inline uint32_t timer_ticks_since(uint32_t value)
+{
+    return timer_value() - value;
 }
 
 #endif

@@ -61,6 +61,7 @@ def test_the_program_stays_as_it_is(quantised: onnx.ModelProto) -> None:
     [
         pytest.param("cortex-m4", marks=pytest.mark.arm),
         pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("cortex-m55", marks=pytest.mark.arm),
         pytest.param("riscv32", marks=pytest.mark.riscv),
         "x86-64",
     ],

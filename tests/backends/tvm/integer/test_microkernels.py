@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offramp.backends import tools
-from offramp.backends.tvm.integer import plane
+from offramp.backends.tvm.integer import dual_plane
 from offramp.backends.tvm.integer.channelwise import pack_depthwise
 from offramp.backends.tvm.integer.conv import IntegerConv, pack_weights
-from offramp.backends.tvm.integer.plane import Plane
+from offramp.backends.tvm.integer.dual_plane import DualPlane
 from offramp.backends.tvm.integer.scaling import Scaling, exact, fixed_point
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise
@@ -142,8 +142,8 @@ def test_a_plane_is_a_depthwise_convolution(
     random = np.random.default_rng(channels)
     scaling = Scaling(1, -100, 127, -7, exact=exact)
     window = Window(1, Axis(height, size[0], 3, 1, pad), Axis(width, size[1], 3, 1, pad))
-    spec = Plane(window, channels, 5, scaling)
-    assert plane.fits(window, scaling)
+    spec = DualPlane(window, channels, 5, scaling)
+    assert dual_plane.fits(window, scaling)
     image = random.integers(-128, 128, (height, width, channels), dtype=np.int8)
     weights = random.integers(-127, 128, (channels, 1, 3, 3), dtype=np.int8)
     table = np.stack([random.integers(-99, 99, channels), random.integers(1, 2**26, channels)], 1)
@@ -162,12 +162,12 @@ def test_a_plane_is_a_depthwise_convolution(
     else:
         expected = rounded(sums, table[:, 1].astype(object), -7)
     found = image if spec.may_overwrite else np.zeros((*size, channels), np.int8)
-    run_plane(tmp_path, spec, image, plane.pack(spec, weights), table, found)
+    run_plane(tmp_path, spec, image, dual_plane.pack(spec, weights), table, found)
     np.testing.assert_array_equal(found, np.maximum(expected, -100))
 
 
 def run_plane(
-    folder: Path, spec: Plane, image: Any, packed: Any, table: Any, found: np.ndarray
+    folder: Path, spec: DualPlane, image: Any, packed: Any, table: Any, found: np.ndarray
 ) -> None:
     """Call the C function as the kernel does."""
     rows, columns, channels = spec.window.rows, spec.window.columns, spec.channels

@@ -1,4 +1,4 @@
-"""Depthwise convolutions of 3 x 3 taps, channel by channel; see `integer_plane`."""
+"""Depthwise convolutions of 3 x 3 taps, channel by channel; see `microkernels.dual_plane`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from offramp.backends.tvm.integer.scaling import Scaling
-from offramp.backends.tvm.microkernels.integer_plane import MOST_LEFT, SLACK, TAPS, IntegerPlane
+from offramp.backends.tvm.microkernels.dual_plane import MOST_LEFT, SLACK, TAPS, DualPlaneKernel
 from offramp.backends.tvm.tir import FunctionBuilder, external_call
 from offramp.backends.tvm.window import Window
 
@@ -18,7 +18,7 @@ LARGEST = 4096
 
 
 @dataclass(frozen=True)
-class Plane:
+class DualPlane:
     """Structure of a depthwise convolution. zero: point of the input. See `IntegerConv`."""
 
     window: Window
@@ -52,9 +52,9 @@ class Plane:
         rows, columns = self.window.rows, self.window.columns
         return (rows.size, columns.size) == (rows.out, columns.out)
 
-    def microkernels(self) -> tuple[IntegerPlane, ...]:
+    def microkernels(self) -> tuple[DualPlaneKernel, ...]:
         """All C functions that the kernel calls."""
-        return (IntegerPlane(self.scaling, self.together),)
+        return (DualPlaneKernel(self.scaling, self.together),)
 
 
 def fits(window: Window, scaling: Scaling) -> bool:
@@ -64,14 +64,14 @@ def fits(window: Window, scaling: Scaling) -> bool:
     return is_known and _plane(window) <= LARGEST
 
 
-def pack(spec: Plane, weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
+def pack(spec: DualPlane, weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
     """Weights `[channels, 1, 3, 3]` as words of a row of a plane's taps and a zero each."""
     taps = weights[:, 0].swapaxes(1, 2) if spec.is_sideways else weights[:, 0]
     padded = np.pad(taps, ((0, 0), (0, 0), (0, 1)))
     return np.ascontiguousarray(padded).view(np.int32).ravel()
 
 
-def build(spec: Plane) -> Any:
+def build(spec: DualPlane) -> Any:
     """The kernel: input, weights, scales, output, workspace."""
     code, window = FunctionBuilder(), spec.window
     rows, columns = window.rows, window.columns

@@ -39,7 +39,7 @@ _PLACES = ("[r1], #2", "[r1, r2]", "[r1, r2, lsl #1]")
 
 
 @dataclass(frozen=True)
-class IntegerPlane:
+class DualPlaneKernel:
     """Structure of a microkernel. scaling: of the sums. together: channels copied at a time."""
 
     scaling: Scaling
@@ -48,7 +48,7 @@ class IntegerPlane:
     @property
     def name(self) -> str:
         """The C function's name."""
-        return f"integer_plane_{self.together}_{self.scaling.name}"
+        return f"dual_plane_{self.together}_{self.scaling.name}"
 
     def source(self) -> str:
         """The C definition: assembly for Arm with dual multiplies, loops elsewhere."""

@@ -1,0 +1,215 @@
+"""Integer convolutions and dense layers through microkernels for Helium.
+
+The loops are output row and tile of neighbouring outputs: inputs of a tile are gathered in the
+workspace, as the bytes that they are, and multiplied with all filters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from offramp.backends.tvm.integer.conv import Addition
+from offramp.backends.tvm.integer.scaling import Factors, Scaling
+from offramp.backends.tvm.microkernels import Microkernel
+from offramp.backends.tvm.microkernels.helium import BYTES, LANES, words
+from offramp.backends.tvm.microkernels.helium_gather import HeliumGather
+from offramp.backends.tvm.microkernels.helium_matrix import STRAIGHT, HeliumTile
+from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
+from offramp.backends.tvm.window import Window
+
+WIDEST = 8
+"""Outputs of a full tile: scales are loaded once for them."""
+
+
+@dataclass(frozen=True)
+class HeliumConv:
+    """Structure of an ungrouped convolution; fields as in `IntegerConv`."""
+
+    window: Window
+    channels: int
+    filters: int
+    zero: int
+    scaling: Scaling
+    addition: Addition | None = None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, taps outside the image included."""
+        return self.window.outputs * self.window.taps * self.channels * self.filters
+
+    @property
+    def may_overwrite(self) -> bool:
+        """Whether each tile of outputs may lie on the inputs gathered for it."""
+        return self.window.flattened().columns.is_pointwise and self.channels == self.filters
+
+    @property
+    def steps(self) -> int:
+        """Reduction steps, a multiple of sixteen."""
+        return -(-self.window.taps * self.channels // BYTES) * BYTES
+
+    @property
+    def pixels(self) -> int:
+        """Outputs of a full tile; fewer where steps are mostly filling, which costs RAM."""
+        roomy = WIDEST * self.window.taps * self.channels // self.steps // 2 * 2
+        return min(max(roomy, 2), self.window.columns.out)
+
+    @property
+    def workspace(self) -> int:
+        """Bytes for the gathered inputs of a tile."""
+        return self.steps * self.pixels
+
+    def tiles(self) -> Iterator[tuple[int, int, int]]:
+        """(first column, tiles, outputs of each): full tiles, then a narrower one."""
+        whole, rest = divmod(self.window.columns.out, self.pixels)
+        yield 0, whole, self.pixels
+        if rest:
+            yield whole * self.pixels, 1, rest
+
+    def blocks(self) -> Iterator[tuple[int, int, int]]:
+        """(first filter, blocks, filters of each) that one call computes."""
+        whole, rest = divmod(self.filters, LANES)
+        if whole:
+            yield 0, whole, LANES
+        if rest:
+            yield whole * LANES, 1, rest
+
+    def tile(self, pixels: int, filters: int) -> HeliumTile:
+        """The microkernel of a tile."""
+        rounds = self.steps // BYTES
+        unroll = max(n for n in (4, 3, 2, 1) if rounds % n == 0)
+        return HeliumTile(
+            rounds=rounds if rounds <= STRAIGHT else 0,
+            unroll=unroll,
+            pairs=pixels > 1,
+            single=pixels % 2 == 1,
+            filters=filters,
+            scaling=self.scaling,
+            sum_shift=None if self.addition is None else self.addition.shift,
+        )
+
+    def microkernels(self) -> tuple[Microkernel, ...]:
+        """All C functions that the kernel calls."""
+        found: dict[Microkernel, None] = {HeliumGather(): None}
+        for _, _, pixels in self.tiles():
+            found |= {self.tile(pixels, filters): None for _, _, filters in self.blocks()}
+        return tuple(found)
+
+
+def pack_weights(spec: HeliumConv, weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """Weights `[filters, channels, rows, columns]` in reading order.
+
+    The order is block of four filters, vector of sixteen reduction steps, filter in block, step in
+    vector; steps run over window row, window column and channel. Zeros fill up both.
+    """
+    rows = weights.transpose(0, 2, 3, 1).reshape(spec.filters, -1)
+    filled = np.pad(rows, ((0, -spec.filters % LANES), (0, spec.steps - rows.shape[1])))
+    return filled.reshape(-1, LANES, spec.steps // BYTES, BYTES).swapaxes(1, 2).ravel()
+
+
+def pack_scales(factors: Factors, sums: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """What a tile reads: for each block of four filters where sums start, multipliers, and shifts.
+
+    Shifts to the left are written, which are negative.
+    """
+    columns = factors.columns
+    parts = [sums, columns[:, 0], *([-columns[:, 1]] if columns.shape[1] > 1 else [])]
+    table = np.stack([np.pad(part, (0, -len(part) % LANES)) for part in parts])
+    blocks = table.reshape(len(parts), -1, LANES).swapaxes(0, 1)
+    return np.ascontiguousarray(blocks, np.int32).ravel()
+
+
+def build(spec: HeliumConv) -> Any:
+    """The kernel: input, weights, scales, residual if any, output, workspace."""
+    code, window = FunctionBuilder(), spec.window
+    size, filled = window.outputs * spec.filters, -(-spec.filters // LANES) * LANES
+    arrays = _Arrays(
+        input=code.pointer("input", window.inputs * spec.channels, "int8"),
+        weights=code.pointer("weights", spec.steps * filled, "int8"),
+        scales=code.pointer("scales", words(spec.scaling) * filled, "int32"),
+        residual=code.pointer("residual", size, "int8") if spec.addition else None,
+        output=code.pointer("output", size, "int8"),
+        workspace=code.pointer("workspace", spec.workspace, "uint8"),
+    )
+    with code.loop("image", window.batch) as image, code.loop("row", window.rows.out) as row:
+        for first, count, pixels in spec.tiles():
+            with code.loop("tile", count) as index:
+                column = first + index * pixels
+                _gather(spec, code, arrays, (image, row, column), pixels)
+                position = (image * window.rows.out + row) * window.columns.out + column
+                _multiply(spec, code, arrays, position, pixels)
+    return code.build()
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """The parameters of the function."""
+
+    input: Array
+    weights: Array
+    scales: Array
+    residual: Array | None
+    output: Array
+    workspace: Array
+
+
+def _gather(
+    spec: HeliumConv,
+    code: FunctionBuilder,
+    arrays: _Arrays,
+    place: tuple[Expr, Expr, Expr],
+    pixels: int,
+) -> None:
+    image, row, column = place
+    rows, columns = spec.window.rows, spec.window.columns
+    code.run(
+        external_call(
+            HeliumGather().name,
+            arrays.workspace.address(0),
+            arrays.input.address(image * (rows.size * columns.size * spec.channels)),
+            row * rows.stride - rows.pad,
+            column * columns.stride - columns.pad,
+            rows.size,
+            columns.size,
+            spec.channels,
+            rows.taps,
+            columns.taps,
+            rows.dilation,
+            columns.dilation,
+            columns.stride,
+            spec.zero,
+            pixels,
+            spec.steps,
+        )
+    )
+
+
+def _multiply(
+    spec: HeliumConv, code: FunctionBuilder, arrays: _Arrays, position: Expr, pixels: int
+) -> None:
+    added = spec.addition
+    for first, blocks, filters in spec.blocks():
+        tile, place = spec.tile(pixels, filters), position * spec.filters + first
+        residual: tuple[Expr, ...] = ()
+        if added is not None and arrays.residual is not None:
+            residual = (arrays.residual.address(place), added.left, added.right, added.offset)
+        code.run(
+            external_call(
+                tile.name,
+                arrays.output.address(place),
+                arrays.workspace.address(0),
+                arrays.weights.address(first * spec.steps),
+                arrays.scales.address(words(spec.scaling) * first),
+                spec.steps // (BYTES * tile.unroll),
+                pixels,
+                blocks,
+                spec.steps,
+                spec.filters,
+                spec.scaling.zero,
+                *residual,
+            )
+        )

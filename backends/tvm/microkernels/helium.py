@@ -1,0 +1,78 @@
+"""What integer microkernels for Helium, Arm's vectors for microcontrollers, have in common.
+
+A vector has 16 bytes. Sums of four outputs stand in the lanes of one, and are scaled together; the
+tables that they are scaled with lie accordingly, four biases, four multipliers and, if scaling is
+exact, four shifts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from offramp.backends.tvm.integer.scaling import Scaling
+
+LANES = 4
+"""Sums of 32 bits in a vector."""
+
+BYTES = 16
+"""Of a vector."""
+
+GUARD = "#if defined(__ARM_FEATURE_MVE)"
+
+SAVE = ("push {r4-r11, lr}", "vpush {d8-d15}")
+RESTORE = ("vpop {d8-d15}", "pop {r4-r11, pc}")
+"""Of the registers that a C function has to preserve."""
+
+
+def words(scaling: Scaling) -> int:
+    """Words of a scale table for an output."""
+    return 3 if scaling.exact else 2
+
+
+def scaled(
+    scaling: Scaling, sums: str, multipliers: str, shifts: str, scratch: str
+) -> Iterator[str]:
+    """Sums to outputs without a zero point.
+
+    Exact: a shift to the right rounds halves up, so negative numbers that are shifted lose one
+    first; bit 31 of `number & -shift` tells which.
+    """
+    if scaling.shift:
+        yield f"vshl.i32 {sums}, {sums}, #{scaling.shift}"
+    if not scaling.exact:
+        yield f"vrmulh.s32 {sums}, {sums}, {multipliers}"
+        return
+    yield f"vqrdmulh.s32 {sums}, {sums}, {multipliers}"
+    yield f"vand {scratch}, {sums}, {shifts}"
+    yield f"vshr.s32 {scratch}, {scratch}, #31"
+    yield f"vqadd.s32 {sums}, {sums}, {scratch}"
+    yield f"vrshl.s32 {sums}, {sums}, {shifts}"
+
+
+def filled(register: str, value: int, lane: str = "i32") -> str:
+    """All lanes of a vector are one number of [-256, 255]."""
+    kind, bits = ("vmov", value) if value >= 0 else ("vmvn", ~value)
+    return f"{kind}.{lane} {register}, #{bits}"
+
+
+SCALE_IN_C = """\
+static inline int32_t {name}_scaled(int32_t sum, int32_t multiplier, int32_t shift) {{
+  const int64_t product = (int64_t)(sum * (1 << {shift})) * multiplier;
+{rounding}}}
+"""
+"""The same for one sum."""
+
+_ONCE = """\
+  (void)shift;
+  return (int32_t)((product + 0x80000000LL) >> 32);
+"""
+_TWICE = """\
+  const int32_t high = (int32_t)((product + 0x40000000) >> 31);
+  return (int32_t)(((int64_t)high + ((1LL << -shift) >> 1) - (high < 0 && shift < 0)) >> -shift);
+"""
+
+
+def scale_in_c(name: str, scaling: Scaling) -> str:
+    """A C function `NAME_scaled` that does to one sum what `scaled` does to a vector."""
+    rounding = _TWICE if scaling.exact else _ONCE
+    return SCALE_IN_C.format(name=name, shift=scaling.shift, rounding=rounding)

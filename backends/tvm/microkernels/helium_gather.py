@@ -1,0 +1,90 @@
+"""Collect the inputs of a tile of integer convolution outputs, as they are.
+
+The inputs of a pixel lie in window row, window column and channel order, those of the next pixel
+`steps` bytes behind them. Taps outside the image get the zero point, so that sums over a window
+need no cases; what is left of the `steps` keeps any value, as its weights are zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from offramp.backends.tvm.microkernels.helium import GUARD
+
+
+@dataclass(frozen=True)
+class HeliumGather:
+    """The gathering function; there is one."""
+
+    name: str = "helium_gather"
+
+    def source(self) -> str:
+        """The C definition; loops of whole vectors end in a partial one (tail predication)."""
+        return COPY + _GATHER
+
+
+COPY = f"""\
+#ifndef OFFRAMP_COPY
+#define OFFRAMP_COPY
+{GUARD}
+static inline int8_t *copied(int8_t *to, const int8_t *from, int32_t bytes) {{
+  int8_t *end = to;
+  __asm volatile("wlstp.8 lr, %2, 2f\\n"
+                 "1: vldrb.8 q0, [%1], #16\\n"
+                 "vstrb.8 q0, [%0], #16\\n"
+                 "letp lr, 1b\\n"
+                 "2:\\n"
+                 : "+r"(end), "+r"(from) : "r"(bytes) : "q0", "lr", "memory");
+  return to + bytes;
+}}
+static inline int8_t *filled(int8_t *to, int32_t value, int32_t bytes) {{
+  int8_t *end = to;
+  __asm volatile("vdup.8 q0, %1\\n"
+                 "wlstp.8 lr, %2, 2f\\n"
+                 "1: vstrb.8 q0, [%0], #16\\n"
+                 "letp lr, 1b\\n"
+                 "2:\\n"
+                 : "+r"(end) : "r"(value), "r"(bytes) : "q0", "lr", "memory");
+  return to + bytes;
+}}
+#else
+static inline int8_t *copied(int8_t *to, const int8_t *from, int32_t bytes) {{
+  memcpy(to, from, (size_t)bytes);
+  return to + bytes;
+}}
+static inline int8_t *filled(int8_t *to, int32_t value, int32_t bytes) {{
+  memset(to, value, (size_t)bytes);
+  return to + bytes;
+}}
+#endif
+#endif
+"""
+
+_GATHER = """\
+static void helium_gather(void *to, const int8_t *in, int32_t row, int32_t column, int32_t rows,
+                          int32_t columns, int32_t channels, int32_t row_taps, int32_t column_taps,
+                          int32_t row_dilation, int32_t column_dilation, int32_t stride,
+                          int32_t zero, int32_t pixels, int32_t steps) {
+  const int32_t run = column_dilation == 1 ? column_taps : 1;
+  for (int32_t p = 0; p < pixels; ++p, column += stride) {
+    int8_t *x = (int8_t *)to + p * steps;
+    for (int32_t r = 0, y = row; r < row_taps; ++r, y += row_dilation) {
+      if (y < 0 || y >= rows) {
+        x = filled(x, zero, column_taps * channels);
+        continue;
+      }
+      for (int32_t t = 0, at = column; t < column_taps; t += run, at += column_dilation) {
+        if (at >= 0 && at + run <= columns) {
+          x = copied(x, in + (y * columns + at) * channels, run * channels);
+          continue;
+        }
+        const int32_t before = at < 0 ? (at + run < 0 ? run : -at) : 0, room = columns - at;
+        const int32_t end = room < before ? before : room < run ? room : run;
+        x = filled(x, zero, before * channels);
+        x = copied(x, in + (y * columns + at + before) * channels, (end - before) * channels);
+        x = filled(x, zero, (run - end) * channels);
+      }
+    }
+  }
+}
+"""
