@@ -56,19 +56,25 @@ def test_networks_compile_quickly_and_agree(model: str, target: str, shared: Pat
     assert np.abs(found.reshape(y.shape) - y).max() <= 1e-4 * np.abs(y).max()
 
 
-@pytest.mark.arm
-def test_a_quantised_float_network_runs_on_integers(shared: Path) -> None:
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
+    ],
+)
+def test_a_quantised_float_network_runs_on_integers(target: str, shared: Path) -> None:
     """Within one unit of the scores in 8 bits: means round once where onnxruntime rounds twice."""
     with np.load(shared / "data" / "kws" / "kws_dev500.npz") as data:
         x = data["x"][:64]
     model = shared / "models" / "kws_dscnn_float.onnx"
     options: dict[str, Any] = {"calibration": x, "quantize": "int8", "exits": False}
-    artifact = offramp.compile(model, target="cortex-m7", **options)
+    artifact = offramp.compile(model, target=target, **options)
     (expected,) = offramp.compile(model, target="x86-64", **options).run(x[:4]).outputs.values()
     (found,) = artifact.run(x[:4]).outputs.values()
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
     assert np.abs(found - expected).max() <= 0.1
-    static = offramp.compile(model, target="cortex-m7", exits=False)
+    static = offramp.compile(model, target=target, exits=False)
     whole, integers = static.bench()[0], artifact.bench()[0]
     check_layers(artifact, integers)
     assert integers.ram.arena < 0.35 * whole.ram.arena
