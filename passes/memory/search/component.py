@@ -127,6 +127,8 @@ class Searcher:
         state.rest[:] = self._totals
         for array in (state.low, state.placed, state.queued, state.failures):
             array[:] = 0
+        state.support[:] = state.members[state.starts[:-1]]
+        state.counts[:] = -1
         state.rank[:] = rank
         state.counters[[CAPACITY, NODES, BUDGET]] = capacity, 0, budget
         return state
@@ -165,12 +167,16 @@ def _arrays(component: Component) -> Search:
         rest=np.zeros(m, np.int64),
         low=np.zeros(n, np.int64),
         placed=np.zeros(n, np.uint8),
+        support=np.empty(m, np.int64),
+        counts=np.empty(m, np.int64),
         queue=np.zeros(m, np.int64),
         queued=np.zeros(m, np.uint8),
         failures=np.zeros(m, np.int64),
         saved_floor=np.empty((depths, m), np.int64),
         saved_rest=np.empty((depths, m), np.int64),
         saved_low=np.empty((depths, n), np.int64),
+        saved_support=np.empty((depths, m), np.int64),
+        saved_counts=np.empty((depths, m), np.int64),
         saved_placed=np.empty((depths, n), np.uint8),
         options=np.empty((depths, max(counts) + 1), np.int64),
         section=np.empty(depths, np.int64),
