@@ -32,7 +32,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 FAILED, SOLVED, STOPPED = 0, 1, 2
 """What a search ends with: no placement exists, one was found, or the node budget was spent."""
-CAPACITY, NODES, BUDGET = 0, 1, 2
+CAPACITY, NODES, BUDGET, BONUS = 0, 1, 2, 3
 """Positions in `Search.counters`."""
 RAISE = -1
 """The option to lift the floor instead of placing a buffer."""
@@ -55,9 +55,11 @@ class Search(NamedTuple):
     counts: [m], what `count_options` gave, or -1 once the section or one of its buffers changed.
     queue, queued: [m], sections that await propagation. failures: [m], where states were dead.
     saved_*: the state on entering each depth. options: [depth, width]; section and raised: [depth].
+    scores: [width], by which the options being listed are sorted, the smallest first.
     keys: [depth, 2 + m + words of 64 buffers], the states in full.
     tags: [slots], hash of the state in each row of `table`, which failed.
-    counters: capacity, nodes so far, budget of nodes.
+    counters: capacity, nodes so far, budget of nodes, and a bonus: by how many ranks a buffer is
+        tried earlier for each side on which it leaves no step.
     """
 
     size: Ints
@@ -84,6 +86,7 @@ class Search(NamedTuple):
     saved_counts: Ints
     saved_placed: Flags
     options: Ints
+    scores: Ints
     section: Ints
     raised: Ints
     keys: Ints
@@ -232,6 +235,18 @@ def choose(s: Search, lo: int, hi: int, near: int) -> int:
 
 
 @compiled
+def level_sides(s: Search, b: int, floor: int) -> int:
+    """On how many sides a buffer on this floor would leave no step: 0, 1 or 2."""
+    top, left, right = floor + s.size[b], s.first[b] - 1, s.last[b]
+    sides = 0
+    if left < 0 or s.rest[left] == 0 or s.floor[left] == top:
+        sides += 1
+    if right == s.floor.shape[0] or s.rest[right] == 0 or s.floor[right] == top:
+        sides += 1
+    return sides
+
+
+@compiled
 def list_options(s: Search, i: int, depth: int) -> int:
     """Write what can be done at section i, best rank first, raising last; returns how many."""
     placed, low, twin, rank = s.placed, s.low, s.twin, s.rank
@@ -242,11 +257,12 @@ def list_options(s: Search, i: int, depth: int) -> int:
         b = s.members[k]
         if not is_option(placed, low, twin, b, floor):
             continue
+        key = rank[b] - s.counters[BONUS] * level_sides(s, b, floor)
         at = count
-        while at > 0 and rank[options[at - 1]] > rank[b]:
-            options[at] = options[at - 1]
+        while at > 0 and s.scores[at - 1] > key:
+            options[at], s.scores[at] = options[at - 1], s.scores[at - 1]
             at -= 1
-        options[at] = b
+        options[at], s.scores[at] = b, key
         count += 1
     s.section[depth] = i
     slack = s.counters[CAPACITY] - floor - s.rest[i]
