@@ -119,16 +119,14 @@ def propagate(s: Search, waiting: int) -> bool:
         s.queued[i] = 0
         if not alive or rest[i] == 0:
             continue
-        support = lowest_member(placed, low, s.members[s.starts[i] : s.starts[i + 1]])
-        support += s.starts[i]
-        s.support[i] = s.members[support]
-        floor = low[s.members[support]]
+        s.support[i] = lowest_member(placed, low, s.members[s.starts[i] : s.starts[i + 1]])
+        floor = int(low[s.support[i]])
         if floor > floors[i]:
             floors[i] = floor
             s.counts[i] = -1
         elif not has_new_floor:
             continue
-        floor = floors[i]
+        floor = int(floors[i])
         if floor + rest[i] > s.counters[CAPACITY]:
             s.failures[i] += 1
             alive = False
@@ -157,13 +155,12 @@ def lift(s: Search, b: int, floor: int, waiting: int) -> int:
 
 @compiled
 def lowest_member(placed: Flags, low: Ints, members: Ints) -> int:
-    """The position of the one of these buffers, not all placed, that can lie lowest."""
-    lowest, at = FAR, 0
-    for k in range(len(members)):
-        b = members[k]
+    """The one of these buffers, not all placed, that can lie lowest."""
+    lowest, found = FAR, -1
+    for b in members:
         if not placed[b] and low[b] < lowest:
-            lowest, at = low[b], k
-    return at
+            lowest, found = low[b], b
+    return found
 
 
 @compiled
@@ -294,7 +291,7 @@ def next_support(s: Search, i: int) -> int:
     for under in range(s.by_first[right]):
         if not placed[under] and (left < last[under] <= i or first[under] > i):
             lowest = min(lowest, low[under] + s.size[under])
-    return lowest
+    return int(lowest)
 
 
 @compiled
