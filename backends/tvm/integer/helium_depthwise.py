@@ -26,30 +26,44 @@ class HeliumDepthwise(Depthwise):
         return -(-self.channels // BYTES) * BYTES
 
     @property
+    def together(self) -> int:
+        """Neighbouring outputs that make a vector; their inputs are neighbours too."""
+        return max(BYTES // self.channels, 1) if self.window.columns.stride == 1 else 1
+
+    @property
+    def workspace(self) -> int:
+        """Bytes of zero points, read by taps outside the image, and of kept rows."""
+        return self.channels * (self.together + self.kept_rows * self.window.columns.size)
+
+    @property
     def weights(self) -> int:
         """Bytes of packed weights."""
         return self.filled * self.window.taps
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        return (HeliumDepthwiseRow(self.window.taps, self.scaling),)
+        rows, columns = self.window.rows, self.window.columns
+        return (HeliumDepthwiseRow(rows.taps, columns.taps, self.scaling),)
 
 
-def pack_weights(weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+def pack_weights(spec: HeliumDepthwise, weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     """Weights `[channels, 1, rows, columns]` by vector of sixteen channels, tap, channel."""
-    flat = weights.reshape(len(weights), -1)
+    flat = np.tile(weights.reshape(len(weights), -1), (spec.together, 1))
     filled = np.pad(flat, ((0, -len(flat) % BYTES), (0, 0)))
     return filled.reshape(-1, BYTES, flat.shape[1]).swapaxes(1, 2).ravel()
 
 
-def pack_scales(factors: Factors, sums: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+def pack_scales(
+    spec: HeliumDepthwise, factors: Factors, sums: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
     """For each vector of sums where they start, their multipliers, and shifts to the left.
 
     A vector has four channels of sixteen, see the microkernel.
     """
     columns = factors.columns
     parts = [sums, columns[:, 0], *([-columns[:, 1]] if columns.shape[1] > 1 else [])]
-    table = np.stack([np.pad(part, (0, -len(part) % BYTES)) for part in parts])
+    table = np.tile(np.stack(parts), spec.together)
+    table = np.pad(table, ((0, 0), (0, -table.shape[1] % BYTES)))
     vectors = table.reshape(len(parts), -1, LANES, LANES)[..., ORDER]
     return np.ascontiguousarray(vectors.transpose(1, 3, 0, 2), np.int32).ravel()
 
@@ -81,9 +95,9 @@ def build(spec: HeliumDepthwise) -> Any:
                 spec.channels,
                 columns.out,
                 columns.stride,
-                columns.taps,
                 rows.dilation,
                 columns.dilation,
+                spec.together,
                 spec.zero,
                 spec.scaling.zero,
                 row,

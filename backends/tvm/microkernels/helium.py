@@ -19,9 +19,22 @@ BYTES = 16
 
 GUARD = "#if defined(__ARM_FEATURE_MVE)"
 
-SAVE = ("push {r4-r11, lr}", "vpush {d8-d15}")
-RESTORE = ("vpop {d8-d15}", "pop {r4-r11, pc}")
-"""Of the registers that a C function has to preserve."""
+
+def saved(vectors: int) -> Iterator[str]:
+    """Begin a function that uses all core registers and as many vectors."""
+    yield "push {r4-r11, lr}"
+    yield f"vpush {{d8-d{2 * vectors - 1}}}"
+
+
+def saved_bytes(vectors: int) -> int:
+    """What that takes of the stack."""
+    return 4 * 9 + 16 * (vectors - 4)
+
+
+def restored(vectors: int) -> Iterator[str]:
+    """End it."""
+    yield f"vpop {{d8-d{2 * vectors - 1}}}"
+    yield "pop {r4-r11, lr}"
 
 
 def words(scaling: Scaling) -> int:
