@@ -15,6 +15,7 @@ _BACKENDS = {
     "cortex-m4": "offramp.backends.cortex_m",
     "cortex-m7": "offramp.backends.cortex_m",
     "cortex-m55": "offramp.backends.cortex_m",
+    "riscv32": "offramp.backends.riscv",
 }
 
 

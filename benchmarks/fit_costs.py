@@ -58,6 +58,24 @@ MICROCONTROLLER: Coefficients = {
     "int8_elementwise": (0, 4, 0),
     "convert": (0, 8, 50),
 }
+RISCV: Coefficients = {
+    "conv": (90, 20, 150),
+    "pointwise": (90, 20, 150),
+    "depthwise": (90, 20, 150),
+    "dense": (90, 20, 100),
+    "pool": (0, 60, 100),
+    "elementwise": (0, 40, 0),
+    "transcendental": (0, 500, 100),
+    "move": (0, 4, 50),
+    "int8_conv": (2.3, 15, 150),
+    "int8_pointwise": (2.3, 15, 150),
+    "int8_depthwise": (3.0, 15, 150),
+    "int8_dense": (2.5, 15, 100),
+    "int8_pool": (0, 5, 100),
+    "int8_elementwise": (0, 20, 0),
+    "convert": (0, 200, 50),
+}
+"""Real numbers are computed by functions of the C library there."""
 HELIUM: Coefficients = MICROCONTROLLER | {
     "int8_conv": (0.15, 3, 150),
     "int8_pointwise": (0.15, 3, 150),
@@ -68,6 +86,7 @@ PRIORS: dict[str, Coefficients] = {
     "cortex-m4": MICROCONTROLLER,
     "cortex-m7": MICROCONTROLLER,
     "cortex-m55": HELIUM,
+    "riscv32": RISCV,
     "x86-64": {
         "conv": (0.009, 0.1, 100),
         "pointwise": (0.009, 0.1, 100),

@@ -56,23 +56,48 @@ def test_networks_compile_quickly_and_agree(model: str, target: str, shared: Pat
     assert np.abs(found.reshape(y.shape) - y).max() <= 1e-4 * np.abs(y).max()
 
 
-@pytest.mark.arm
-def test_a_quantised_float_network_runs_on_integers(shared: Path) -> None:
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
+    ],
+)
+def test_a_quantised_float_network_runs_on_integers(target: str, shared: Path) -> None:
     """Within one unit of the scores in 8 bits: means round once where onnxruntime rounds twice."""
     with np.load(shared / "data" / "kws" / "kws_dev500.npz") as data:
         x = data["x"][:64]
     model = shared / "models" / "kws_dscnn_float.onnx"
     options: dict[str, Any] = {"calibration": x, "quantize": "int8", "exits": False}
-    artifact = offramp.compile(model, target="cortex-m7", **options)
+    artifact = offramp.compile(model, target=target, **options)
     (expected,) = offramp.compile(model, target="x86-64", **options).run(x[:4]).outputs.values()
     (found,) = artifact.run(x[:4]).outputs.values()
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
     assert np.abs(found - expected).max() <= 0.1
-    static = offramp.compile(model, target="cortex-m7", exits=False)
+    static = offramp.compile(model, target=target, exits=False)
     whole, integers = static.bench()[0], artifact.bench()[0]
     check_layers(artifact, integers)
     assert integers.ram.arena < 0.35 * whole.ram.arena
     assert integers.flash.weights < 0.35 * whole.flash.weights
+
+
+@pytest.mark.arm
+def test_weights_of_four_bits_lie_two_a_byte(shared: Path) -> None:
+    """And answers are those of the same network on real numbers, up to roundings."""
+    with np.load(shared / "data" / "kws" / "kws_dev500.npz") as data:
+        x = data["x"][:64]
+    model = shared / "models" / "kws_dscnn_float.onnx"
+    options: dict[str, Any] = {"calibration": x, "exits": False}
+    mixed = options | {"quantize": "mixed", "quantize_drop": 99.0}
+    found = offramp.compile(model, target="cortex-m7", **mixed)
+    bytes_ = offramp.compile(model, target="cortex-m7", quantize="int8", **options)
+    (scores,) = found.run(x[:4]).outputs.values()
+    (expected,) = offramp.compile(model, target="x86-64", **mixed).run(x[:4]).outputs.values()
+    assert (scores.argmax(axis=1) == expected.argmax(axis=1)).all()
+    assert np.abs(scores - expected).max() <= 0.1
+    narrow, wide = found.bench()[0], bytes_.bench()[0]
+    assert narrow.flash.weights < 0.72 * wide.flash.weights
+    assert narrow.per_exit[0].value < 1.1 * wide.per_exit[0].value
 
 
 def check_layers(artifact: offramp.Artifact, measured: Bench) -> None:

@@ -220,6 +220,7 @@ def _buffers(biases: Floats) -> dict[str, Buffer]:
         "x86-64",
         pytest.param("cortex-m7", marks=pytest.mark.arm),
         pytest.param("cortex-m55", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
     ],
     scope="session",
 )

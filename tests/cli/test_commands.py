@@ -22,8 +22,12 @@ from tests.cli.conftest import Array, Command
 Npz = Callable[..., Path]
 COMPILE_KEYS = {"target", "static_cost", "expected_cost", "exits", "certificate"}
 EXIT_KEYS = {"block", "criterion", "threshold", "rate", "macs"}
-UNITS = {"x86-64": "ns", "cortex-m7": "instructions"}
-TARGETS = ["x86-64", pytest.param("cortex-m7", marks=pytest.mark.arm)]
+UNITS = {"x86-64": "ns", "cortex-m7": "instructions", "riscv32": "instructions"}
+TARGETS = [
+    "x86-64",
+    pytest.param("cortex-m7", marks=pytest.mark.arm),
+    pytest.param("riscv32", marks=pytest.mark.riscv),
+]
 
 
 def reference(model: Path, x: Array) -> Array:

@@ -40,6 +40,11 @@ class Depthwise:
         return rows.pad + 1 if same and straight else 0
 
     @property
+    def may_overwrite(self) -> bool:
+        """Whether outputs may lie on the inputs."""
+        return self.kept_rows > 0
+
+    @property
     def workspace(self) -> int:
         """Bytes of zero points, read by taps outside the image, and of kept rows."""
         return self.channels * (1 + self.kept_rows * self.window.columns.size)

@@ -18,6 +18,9 @@ from offramp.backends.tvm.integer import (
     helium_conv,
     helium_depthwise,
     linear,
+    packed_dense,
+    paired_conv,
+    strips,
     weighted,
 )
 from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
@@ -27,7 +30,10 @@ from offramp.backends.tvm.integer.helium_conv import HeliumConv
 from offramp.backends.tvm.integer.helium_depthwise import HeliumDepthwise
 from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
+from offramp.backends.tvm.integer.packed_dense import Dense
+from offramp.backends.tvm.integer.paired_conv import PairedConv
 from offramp.backends.tvm.integer.scaling import exact, fixed_point
+from offramp.backends.tvm.integer.strips import Strips
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
@@ -38,9 +44,12 @@ Specified = tuple[IntegerSpec, tuple[Argument, ...]]
 _BUILDERS: dict[type[IntegerSpec], Callable[[Any], Any]] = {
     IntegerConv: conv.build,
     HeliumConv: helium_conv.build,
+    PairedConv: paired_conv.build,
+    Dense: packed_dense.build,
     Depthwise: channelwise.build_depthwise,
     HeliumDepthwise: helium_depthwise.build,
     DualPlane: dual_plane.build,
+    Strips: strips.build,
     Mean: channelwise.build_mean,
     Sum: channelwise.build_sum,
     ExactSum: channelwise.build_exact_sum,
@@ -53,11 +62,11 @@ def build(spec: IntegerSpec) -> Any:
     return _BUILDERS[type(spec)](spec)
 
 
-def specify(kernel: IntegerKernel, *, is_exact: bool, helium: bool = False) -> Specified | None:
+def specify(kernel: IntegerKernel, family: str, *, is_exact: bool) -> Specified | None:
     """The specification and the arguments without the output; None if no template fits.
 
-    is_exact: whether all rounding is that of TFLite's reference kernels. helium: whether there are
-    vectors; they change neither what fits nor any result.
+    family: of microkernels, see `Target`. is_exact: whether all rounding is that of TFLite's
+    reference kernels.
     """
     anchor = kernel.anchor
     if anchor is None and is_exact:
@@ -68,20 +77,19 @@ def specify(kernel: IntegerKernel, *, is_exact: bool, helium: bool = False) -> S
     if anchor.weights is None:
         mean = _mean(kernel, anchor, is_exact)
         return None if mean is None else (mean, tuple(kernel.sources))
-    return weighted.specify(kernel, anchor, is_exact=is_exact, helium=helium)
+    return weighted.specify(kernel, anchor, family, is_exact=is_exact)
 
 
 def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
     """Positions of the arguments on which the output may lie."""
     if isinstance(spec, Sum | ExactSum):
         return (0, 1)
-    if isinstance(spec, Depthwise) and spec.kept_rows:
-        return (0,)
-    if isinstance(spec, DualPlane) and spec.may_overwrite:
-        return (0,)
-    if not isinstance(spec, IntegerConv | HeliumConv):
+    if isinstance(spec, Depthwise | DualPlane | Strips):
+        return (0,) if spec.may_overwrite else ()
+    if not isinstance(spec, IntegerConv | HeliumConv | PairedConv):
         return ()
-    return (*([0] if spec.may_overwrite else []), *([3] if spec.addition else []))
+    residual = 4 if isinstance(spec, PairedConv) else 3
+    return (*([0] if spec.may_overwrite else []), *([residual] if spec.addition else []))
 
 
 def _mean(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Mean | None:

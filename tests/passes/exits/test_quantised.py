@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import onnx_ir as ir
 import pytest
 import torch
 
+import offramp
 from offramp.compiler.frontends.onnx import from_onnx
-from offramp.compiler.ir import Program
+from offramp.compiler.ir import Exit, Program
+from offramp.compiler.ir.beginning import beginning
 from offramp.compiler.ir.parser import from_text
 from offramp.compiler.oracle import Oracle
 from offramp.cost_models.analytical import AnalyticalModel
@@ -151,3 +154,46 @@ def test_only_integers_pass_from_block_to_block(
     inserted = InsertExits(specs)(program)
     passed = [value.dtype for block in inserted.blocks.values() for value in block.parameters]
     assert set(passed) == {ir.DataType.INT8}
+
+
+@pytest.fixture(scope="module")
+def deciding_on_integers(program: Program, on_integers: list[HeadGraph]) -> Program:
+    """An exit on a network that answers with logits: nobody needs a softmax."""
+    logits = beginning(program, [task_of(program).logits], ["logits"])
+    return InsertExits((ExitSpec(on_integers[0], MaxSoftmax(), 0.5),))(logits)
+
+
+def test_a_table_decides_instead_of_a_softmax(
+    deciding_on_integers: Program, on_integers: list[HeadGraph], sounds: npt.NDArray[np.int8]
+) -> None:
+    kinds = {n.op_type for block in deciding_on_integers.blocks.values() for n in block.graph}
+    assert "Gather" in kinds
+    assert not kinds & {"Softmax", "Exp"}
+    everybody = with_threshold(deciding_on_integers, -1.0)
+    answers = Oracle(everybody).run({str(everybody.inputs[0].name): sounds})
+    expected = MaxSoftmax().score([answers.outputs["logits"]])
+    np.testing.assert_allclose(answers.confidence, expected, atol=2e-6)
+
+
+@pytest.mark.arm
+def test_a_device_decides_by_the_same_number(
+    deciding_on_integers: Program, sounds: npt.NDArray[np.int8]
+) -> None:
+    """Not one bit of the confidence depends on where it is computed, if the logits do not."""
+    everybody = with_threshold(deciding_on_integers, -1.0)
+    expected = Oracle(everybody).run({str(everybody.inputs[0].name): sounds[:20]})
+    found = offramp.compile(everybody, target="cortex-m7", exits=False).run(sounds[:20])
+    alike = (found.outputs["logits"] == expected.outputs["logits"]).all(axis=1)
+    assert alike.mean() > 0.2
+    np.testing.assert_array_equal(found.confidence[alike], expected.confidence[alike])
+
+
+def with_threshold(program: Program, threshold: float) -> Program:
+    """The same with another threshold at its exit."""
+    blocks = {
+        name: replace(block, terminator=replace(block.terminator, threshold=threshold))
+        if isinstance(block.terminator, Exit)
+        else block
+        for name, block in program.blocks.items()
+    }
+    return replace(program, blocks=blocks)

@@ -62,6 +62,7 @@ def test_the_program_stays_as_it_is(quantised: onnx.ModelProto) -> None:
         pytest.param("cortex-m4", marks=pytest.mark.arm),
         pytest.param("cortex-m7", marks=pytest.mark.arm),
         pytest.param("cortex-m55", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
         "x86-64",
     ],
 )
@@ -80,18 +81,26 @@ def test_answers_agree_with_onnxruntime(
     assert units.mean() < 0.5
 
 
-@pytest.mark.arm
 @pytest.mark.shared
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
+    ],
+)
 @pytest.mark.parametrize("model", ["ad_fcae", "kws_dscnn", "ic_resnet8", "vww_mbv1"])
-def test_exact_answers_are_those_of_tflite(model: str, shared: Path, tmp_path: Path) -> None:
+def test_exact_answers_are_those_of_tflite(
+    model: str, target: str, shared: Path, tmp_path: Path
+) -> None:
     """Bit for bit, softmax included; the fast kernels name the same class."""
     program = from_onnx(shared / "models" / f"{model}_int8.onnx")
     samples = np.load(shared / "models" / f"{model}_int8_samples.npz")
     for exact in (True, False):
         folder = tmp_path / str(exact)
         folder.mkdir()
-        lowered = lower(program, targets.get("cortex-m7"), exact=exact)
-        backend = backends.get("cortex-m7")
+        lowered = lower(program, targets.get(target), exact=exact)
+        backend = backends.get(target)
         backend.emit(Lowered(plan_memory(lowered.plan), lowered.kernels), folder)
         runner = backend.load(folder)
         (tensor,) = runner.interface.inputs
