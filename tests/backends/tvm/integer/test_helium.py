@@ -16,6 +16,7 @@ from offramp.backends.tvm.integer import helium_depthwise
 from offramp.backends.tvm.integer.conv import IntegerConv
 from offramp.backends.tvm.integer.helium_conv import HeliumConv, pack_scales, pack_weights
 from offramp.backends.tvm.integer.helium_depthwise import HeliumDepthwise
+from offramp.backends.tvm.integer.paired_conv import PairedConv
 from offramp.backends.tvm.integer.scaling import Factors, Scaling
 from offramp.backends.tvm.lower import Lowered, lower
 from offramp.backends.tvm.microkernels.helium import words
@@ -141,10 +142,10 @@ def halves_away(numbers: np.ndarray, shift: np.ndarray) -> Any:
     return np.sign(numbers) * ((np.abs(numbers) + ((1 << shift) >> 1)) >> shift)
 
 
-@pytest.mark.parametrize("kind", [IntegerConv, HeliumConv])
+@pytest.mark.parametrize("kind", [IntegerConv, HeliumConv, PairedConv])
 @pytest.mark.parametrize("taps", [(1, 1), (3, 1), (1, 3)])
 def test_only_pointwise_outputs_may_overwrite_inputs(
-    kind: type[IntegerConv | HeliumConv], taps: tuple[int, int]
+    kind: type[IntegerConv | HeliumConv | PairedConv], taps: tuple[int, int]
 ) -> None:
     """A window that slides along one axis reads rows again that are written by then."""
     scaling = Scaling(0, -128, 127, 0, exact=False)
