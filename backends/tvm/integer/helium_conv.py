@@ -19,6 +19,7 @@ from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.helium import BYTES, LANES, words
 from offramp.backends.tvm.microkernels.helium_gather import HeliumGather
 from offramp.backends.tvm.microkernels.helium_matrix import STRAIGHT, HeliumTile
+from offramp.backends.tvm.microkernels.helium_strip import HeliumStrip
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
 from offramp.backends.tvm.window import Window
 
@@ -64,9 +65,22 @@ class HeliumConv:
         return self.window.taps * self.channels
 
     @property
+    def is_strip(self) -> bool:
+        """Whether windows of neighbours share the inputs that are gathered."""
+        columns = self.window.columns
+        overlaps = columns.taps > columns.stride and columns.dilation == 1
+        return overlaps and self.channels % BYTES == 0
+
+    @property
+    def pitch(self) -> int:
+        """Bytes from the inputs of an output to those of the next."""
+        rows, columns = self.window.rows, self.window.columns
+        return columns.stride * rows.taps * self.channels if self.is_strip else self.depth
+
+    @property
     def pixels(self) -> int:
         """Outputs of a full tile."""
-        fitting = ROOM // self.depth // 2 * 2
+        fitting = ((ROOM - self.depth) // self.pitch + 1) // 2 * 2
         return min(WIDEST, max(NARROW, fitting), self.window.columns.out)
 
     @property
@@ -85,7 +99,7 @@ class HeliumConv:
     @property
     def workspace(self) -> int:
         """Bytes for the gathered inputs of a tile, and what the last vector reads behind them."""
-        return 0 if self.is_direct else self.depth * (self.pixels - 1) + self.steps
+        return 0 if self.is_direct else self.pitch * (self.pixels - 1) + self.steps
 
     @property
     def rounds(self) -> int:
@@ -122,7 +136,9 @@ class HeliumConv:
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        found: dict[Microkernel, None] = {} if self.is_direct else {HeliumGather(): None}
+        found: dict[Microkernel, None] = {}
+        if not self.is_direct:
+            found[HeliumStrip() if self.is_strip else HeliumGather()] = None
         for _, _, pixels in self.tiles():
             found |= {self.tile(pixels, filters): None for _, _, filters in self.blocks()}
         return tuple(found)
@@ -132,9 +148,11 @@ def pack_weights(spec: HeliumConv, weights: npt.NDArray[np.int8]) -> npt.NDArray
     """Weights `[filters, channels, rows, columns]` in reading order.
 
     The order is block of four filters, vector of sixteen reduction steps, filter in block, step in
-    vector; steps run over window row, window column and channel. Zeros fill up both.
+    vector; steps run over window row, window column and channel, in a strip over columns before
+    rows. Zeros fill up filters and steps.
     """
-    rows = weights.transpose(0, 2, 3, 1).reshape(spec.filters, -1)
+    order = (0, 3, 2, 1) if spec.is_strip else (0, 2, 3, 1)
+    rows = weights.transpose(order).reshape(spec.filters, -1)
     filled = np.pad(rows, ((0, -spec.filters % LANES), (0, spec.steps - rows.shape[1])))
     return filled.reshape(-1, LANES, spec.steps // BYTES, BYTES).swapaxes(1, 2).ravel()
 
@@ -194,25 +212,18 @@ def _inputs(
     rows, columns = spec.window.rows, spec.window.columns
     if arrays.workspace is None:
         return arrays.input.address(column * spec.channels)
-    code.run(
-        external_call(
-            HeliumGather().name,
-            arrays.workspace.address(0),
-            arrays.input.address(image * (rows.size * columns.size * spec.channels)),
-            row * rows.stride - rows.pad,
-            column * columns.stride - columns.pad,
-            rows.size,
-            columns.size,
-            spec.channels,
-            rows.taps,
-            columns.taps,
-            rows.dilation,
-            columns.dilation,
-            columns.stride,
-            spec.zero,
-            pixels,
-        )
-    )
+    source = arrays.input.address(image * (rows.size * columns.size * spec.channels))
+    begin = (row * rows.stride - rows.pad, column * columns.stride - columns.pad)
+    geometry = (*begin, rows.size, columns.size, spec.channels)
+    target = arrays.workspace.address(0)
+    if spec.is_strip:
+        count = (pixels - 1) * columns.stride + columns.taps
+        rest: tuple[Expr, ...] = (rows.taps, rows.dilation, spec.zero, count)
+        code.run(external_call(HeliumStrip().name, target, source, *geometry, *rest))
+    else:
+        taps = (rows.taps, columns.taps, rows.dilation, columns.dilation, columns.stride)
+        rest = (*taps, spec.zero, pixels)
+        code.run(external_call(HeliumGather().name, target, source, *geometry, *rest))
     return arrays.workspace.address(0)
 
 
@@ -238,8 +249,8 @@ def _tile(
                 tile.name,
                 spec.scaling.zero,
                 spec.filters,
-                2 * spec.depth - spec.steps,
-                spec.depth,
+                2 * spec.pitch - spec.steps,
+                spec.pitch,
                 inputs,
                 arrays.weights.address(first * spec.steps),
                 arrays.scales.address(words(spec.scaling) * first),

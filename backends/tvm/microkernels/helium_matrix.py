@@ -29,7 +29,7 @@ from offramp.backends.tvm.microkernels.helium import (
     words,
 )
 
-STRAIGHT = 4
+STRAIGHT = 9
 """Rounds of 16 reduction steps up to which their loop is unrolled altogether."""
 
 _SUMS = (("r0", "r2", "r4", "r6"), ("r8", "r10", "r12", "lr"))
@@ -83,10 +83,11 @@ class HeliumTile:
         )
 
     def _assembly(self) -> Iterator[str]:
-        """Registers: r1, r3 inputs; r5 weights; r7 output; r9 rounds; r11 arguments.
+        """Registers: r1, r3 inputs; r5 weights; r7 output; r9 counter; r11 arguments.
 
         Those in registers are stored beside the others, where all are counted down and stepped on;
-        two words on the stack hold the pairs of pixels that are left and a place in the residual.
+        two words on the stack hold the pairs of pixels that are left, if r9 counts rounds, and a
+        place in the residual.
         """
         yield "push {r0-r3}"
         yield from saved(self._vectors)
@@ -98,7 +99,7 @@ class HeliumTile:
             yield "2:"
             yield from self._summed(2)
             yield from self._finish(2)
-            yield from _counted("sp, #0", "2b")
+            yield from self._next_pair()
         if self.single:
             yield from self._summed(1)
             yield from self._finish(1)
@@ -132,15 +133,31 @@ class HeliumTile:
         if self.pairs:
             yield f"ldr r3, [r11, #{_PITCH}]"
             yield "add r3, r3, r1"
-            yield f"ldr r0, [r11, #{_PAIRS}]"
-            yield "str r0, [sp]"
+            yield f"ldr r9, [r11, #{_PAIRS}]"
+            if not self.rounds:
+                yield "str r9, [sp]"
+        if self.filters == LANES:
+            yield from self._partial()
+
+    def _partial(self) -> Iterator[str]:
+        """Predicate the last vector; the filters stored may be predicated in between."""
+        if self.ragged:
+            yield f"mov r0, #{self.ragged}"
+            yield "vctp.8 r0"
+
+    def _next_pair(self) -> Iterator[str]:
+        """Without rounds to count, r9 counts the pairs."""
+        if not self.rounds:
+            yield from _counted("sp, #0", "2b")
+            return
+        yield "subs r9, r9, #1"
+        yield "bne 2b"
 
     def _summed(self, pixels: int) -> Iterator[str]:
         """Sums of products, in core registers."""
         yield f"ldr r5, [r11, #{_WEIGHTS}]"
-        if self.ragged:
-            yield f"mov r0, #{self.ragged}"
-            yield "vctp.8 r0"
+        if self.filters < LANES:
+            yield from self._partial()
         if self.rounds:
             for i in range(self.rounds):
                 is_partial = self.ragged > 0 and i == self.rounds - 1

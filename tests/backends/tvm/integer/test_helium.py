@@ -102,16 +102,21 @@ def test_a_tile_is_a_convolution(
         for first, count, pixels in spec.tiles():
             for column in range(first, first + count * pixels, pixels):
                 inputs = image[0, column:].copy() if spec.is_direct else workspace
-                if not spec.is_direct:
+                place = (row * stride - rows.pad, column * stride - columns.pad)
+                if spec.is_strip:
+                    library.helium_strip(
+                        pointer(inputs), pointer(image), *place, *size, channels, taps[0], dilation,
+                        zero, (pixels - 1) * stride + taps[1],
+                    )  # fmt: skip
+                elif not spec.is_direct:
                     library.helium_gather(
-                        pointer(inputs), pointer(image), row * stride - rows.pad,
-                        column * stride - columns.pad, *size, channels, *taps, dilation, dilation,
-                        stride, zero, pixels,
+                        pointer(inputs), pointer(image), *place, *size, channels, *taps, dilation,
+                        dilation, stride, zero, pixels,
                     )  # fmt: skip
                 for begin, blocks, lanes in spec.blocks():
                     tile = spec.tile(pixels, lanes)
                     getattr(library, tile.name)(
-                        5, filters, 2 * spec.depth - spec.steps, spec.depth, pointer(inputs),
+                        5, filters, 2 * spec.pitch - spec.steps, spec.pitch, pointer(inputs),
                         pointer(packed[begin * spec.steps:]),
                         pointer(scales[begin * words(scaling):]),
                         pointer(found[row, column:, begin:]),
