@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offramp import backends
+from offramp.backends import tools
 from offramp.backends.tvm.integer import helium_depthwise
 from offramp.backends.tvm.integer.conv import IntegerConv
 from offramp.backends.tvm.integer.helium_conv import HeliumConv, pack_scales, pack_weights
@@ -202,6 +203,20 @@ def test_depthwise_rows_are_a_convolution(
             dilation, dilation, spec.together, zero, 5, row, spec.kept_rows,
         )  # fmt: skip
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("level", ["-O0", "-Os", "-O3"])
+def test_any_optimisation_level_finds_registers(
+    quantised: onnx.ModelProto, level: str, tmp_path: Path
+) -> None:
+    target = targets.get("cortex-m55")
+    for exact in (True, False):
+        source = lower(from_onnx(quantised), target, exact=exact).kernels.to_c()
+        (tmp_path / "kernels.c").write_text(source)
+        machine = ["-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"]
+        command = ["arm-none-eabi-gcc", "-std=c99", level, *machine, "-c", "kernels.c"]
+        tools.run(command, folder=tmp_path)
 
 
 @pytest.mark.arm
