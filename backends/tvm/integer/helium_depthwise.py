@@ -1,4 +1,4 @@
-"""Integer depthwise convolutions through a microkernel for Helium, a row of outputs a call."""
+"""Integer depthwise convolutions through a microkernel for Helium."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from offramp.backends.tvm.integer.channelwise import Depthwise
 from offramp.backends.tvm.integer.scaling import Factors
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.helium import BYTES, LANES, words
-from offramp.backends.tvm.microkernels.helium_depthwise import ORDER, HeliumDepthwiseRow
+from offramp.backends.tvm.microkernels.helium_depthwise import ORDER, HeliumDepthwiseKernel
 from offramp.backends.tvm.tir import FunctionBuilder, external_call
 
 
@@ -43,7 +43,7 @@ class HeliumDepthwise(Depthwise):
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
         rows, columns = self.window.rows, self.window.columns
-        return (HeliumDepthwiseRow(rows.taps, columns.taps, self.scaling),)
+        return (HeliumDepthwiseKernel(rows.taps, columns.taps, self.scaling),)
 
 
 def pack_weights(spec: HeliumDepthwise, weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
@@ -79,28 +79,29 @@ def build(spec: HeliumDepthwise) -> Any:
     scratch = code.pointer("workspace", spec.workspace, "uint8")
     (kernel,) = spec.microkernels()
     size = rows.size * columns.size * spec.channels
-    with code.loop("image", window.batch) as image, code.loop("row", rows.out) as row:
+    with code.loop("image", window.batch) as image:
         code.run(
             external_call(
                 kernel.name,
-                output.address((image * rows.out + row) * columns.out * spec.channels),
+                output.address(image * (rows.out * columns.out * spec.channels)),
                 source.address(image * size),
                 scratch.address(0),
                 weights.address(0),
                 scales.address(0),
-                row * rows.stride - rows.pad,
-                -columns.pad,
                 rows.size,
                 columns.size,
                 spec.channels,
+                rows.out,
                 columns.out,
+                rows.stride,
                 columns.stride,
+                rows.pad,
+                columns.pad,
                 rows.dilation,
                 columns.dilation,
                 spec.together,
                 spec.zero,
                 spec.scaling.zero,
-                row,
                 spec.kept_rows,
             )
         )

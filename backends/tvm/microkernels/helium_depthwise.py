@@ -1,4 +1,4 @@
-"""Integer depthwise convolutions for Helium: a row of outputs, sixteen channels at a time.
+"""Integer depthwise convolutions for Helium: sixteen channels of a run of outputs at a time.
 
 `vmullb` and `vmullt` multiply the even and the odd channels of sixteen bytes. Products of two taps
 fit in 16 bits together; then they are widened and added to sums of 32 bits, four vectors of them:
@@ -6,7 +6,8 @@ channels 0, 4, 8, 12; 2, 6, 10, 14; 1, 5, 9, 13; 3, 7, 11, 15. Narrowing puts th
 The last channels are a partial vector of whole groups of four (tail predication).
 
 A task holds where each tap of an output lies, and by row of taps how far the next output's is from
-behind the last vector: outside the image taps are zero points, and stay. Few channels are computed
+behind the last vector: outside the image taps are zero points, and stay. The outputs of a run have
+the same taps inside. Few channels are computed
 for several neighbouring outputs at a time, as if they were more channels. Rows of the input up to
 the output's own may be read from copies, see `integer_depthwise`; the own row is copied before any
 output is written.
@@ -40,7 +41,7 @@ _SUMS = ("q4", "q5", "q6", "q7")
 
 
 @dataclass(frozen=True)
-class HeliumDepthwiseRow:
+class HeliumDepthwiseKernel:
     """Structure of a microkernel. rows, columns: taps of the window. scaling: of the sums."""
 
     rows: int
@@ -228,30 +229,35 @@ static void {name}_run(struct {name}_task *task) {{
 __attribute__((always_inline)) inline
 #endif
 static void {name}(int8_t *out, const int8_t *in, void *scratch, const int8_t *w,
-                   const int32_t *scales, int32_t row, int32_t column, int32_t rows,
-                   int32_t columns, int32_t channels, int32_t outputs, int32_t stride,
-                   int32_t row_dilation, int32_t column_dilation, int32_t together,
-                   int32_t outside, int32_t zero, int32_t own, int32_t kept) {{
+                   const int32_t *scales, int32_t rows, int32_t columns, int32_t channels,
+                   int32_t row_outputs, int32_t column_outputs, int32_t row_stride,
+                   int32_t column_stride, int32_t above, int32_t before, int32_t row_dilation,
+                   int32_t column_dilation, int32_t together, int32_t outside, int32_t zero,
+                   int32_t kept) {{
   const int32_t line = columns * channels, last = columns - 1 - {columns_1} * column_dilation;
   int8_t *const zeros = scratch, *const ring = filled(zeros, outside, together * channels);
   struct {name}_task task = {{.w = w, .scales = scales, .out = out, .zero = zero}};
-  if (kept > 0) copied(ring + own % kept * line, in + own * line, line);
-  for (int32_t run; outputs > 0; outputs -= run, column += run * stride) {{
-    run = column >= 0 && column <= last ? (last - column) / stride + 1 : 1;
-    run = run < outputs ? run : outputs;
-    const int32_t each = run >= together ? together : 1;
-    run -= run % each;
-    task.channels = each * channels;
-    const int8_t **tap = task.taps;
-    for (int32_t r = 0, y = row; r < {rows}; ++r, y += row_dilation) {{
-      const int32_t is_row = y >= 0 && y < rows, is_kept = kept > 0 && y <= own;
-      const int8_t *from = (is_kept ? ring : in) + (is_kept ? y % kept : y) * line;
-      for (int32_t t = 0, x = column; t < {columns}; ++t, x += column_dilation)
-        *tap++ = is_row && x >= 0 && x < columns ? from + x * channels : zeros;
-      task.advance[r] = (is_row ? each * stride * channels : 0) - (task.channels + 15) / 16 * 16;
+  for (int32_t own = 0; own < row_outputs; ++own) {{
+    if (kept > 0) copied(ring + own % kept * line, in + own * line, line);
+    int32_t column = -before, outputs = column_outputs;
+    for (int32_t run; outputs > 0; outputs -= run, column += run * column_stride) {{
+      run = column >= 0 && column <= last ? (last - column) / column_stride + 1 : 1;
+      run = run < outputs ? run : outputs;
+      const int32_t each = run >= together ? together : 1;
+      run -= run % each;
+      task.channels = each * channels;
+      const int8_t **tap = task.taps;
+      for (int32_t r = 0, y = own * row_stride - above; r < {rows}; ++r, y += row_dilation) {{
+        const int32_t is_row = y >= 0 && y < rows, is_kept = kept > 0 && y <= own;
+        const int8_t *from = (is_kept ? ring : in) + (is_kept ? y % kept : y) * line;
+        for (int32_t t = 0, x = column; t < {columns}; ++t, x += column_dilation)
+          *tap++ = is_row && x >= 0 && x < columns ? from + x * channels : zeros;
+        task.advance[r] = is_row ? each * column_stride * channels : 0;
+        task.advance[r] -= (task.channels + 15) / 16 * 16;
+      }}
+      task.outputs = run / each;
+      {name}_run(&task);
     }}
-    task.outputs = run / each;
-    {name}_run(&task);
   }}
 }}
 """
