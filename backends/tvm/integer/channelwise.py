@@ -11,6 +11,7 @@ import numpy.typing as npt
 from offramp.backends.tvm.integer.conv import Addition
 from offramp.backends.tvm.integer.scaling import Scaling
 from offramp.backends.tvm.microkernels import Microkernel
+from offramp.backends.tvm.microkernels.helium_elementwise import HeliumExactAdd
 from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise, KeepRow
 from offramp.backends.tvm.microkernels.integer_elementwise import Elementwise, IntegerElementwise
 from offramp.backends.tvm.tir import FunctionBuilder, external_call, tirx
@@ -99,17 +100,23 @@ class Sum:
 
 @dataclass(frozen=True)
 class ExactSum:
-    """Structure of a sum as TFLite's reference kernel computes it. zeros: of addends and sum."""
+    """Structure of a sum as TFLite's reference kernel computes it.
+
+    zeros: of addends and sum. helium: whether there are vectors.
+    """
 
     count: int
     zeros: tuple[int, int, int]
     low: int
     high: int
+    helium: bool = False
     macs: int = 0
     workspace: int = 0
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
+        if self.helium:
+            return (HeliumExactAdd(self.low, self.high),)
         return (IntegerElementwise(Elementwise.EXACT_ADD, self.low, self.high),)
 
 

@@ -78,14 +78,9 @@ class IntegerConv:
         return filters * self.steps * 4 // self.together
 
     @property
-    def is_pointwise(self) -> bool:
-        """Whether a tile of outputs reads the inputs at its own places and nothing else."""
-        return self.window.flattened().columns.is_pointwise
-
-    @property
     def is_backward(self) -> bool:
         """Whether the last tile comes first: then outputs wider than inputs may overwrite them."""
-        return self.is_pointwise and self.filters > self.channels
+        return self.window.is_pointwise and self.filters > self.channels
 
     @property
     def kept_rows(self) -> int:
@@ -105,7 +100,7 @@ class IntegerConv:
     @property
     def may_overwrite(self) -> bool:
         """Whether outputs may lie on the inputs, from the same address on."""
-        return self.is_pointwise or self.kept_rows > 0
+        return self.window.is_pointwise or self.kept_rows > 0
 
     @property
     def steps(self) -> int:

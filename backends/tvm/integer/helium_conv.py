@@ -19,11 +19,18 @@ from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.helium import BYTES, LANES, words
 from offramp.backends.tvm.microkernels.helium_gather import HeliumGather
 from offramp.backends.tvm.microkernels.helium_matrix import STRAIGHT, HeliumTile
+from offramp.backends.tvm.microkernels.helium_strip import HeliumStrip
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
 from offramp.backends.tvm.window import Window
 
 WIDEST = 8
 """Outputs of a full tile: scales are loaded once for them."""
+
+NARROW = 4
+"""Outputs that a full tile has whatever its workspace needs."""
+
+ROOM = 1024
+"""Bytes of workspace that more of them may take."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +52,59 @@ class HeliumConv:
     @property
     def may_overwrite(self) -> bool:
         """Whether each tile of outputs may lie on the inputs gathered for it."""
-        return self.window.flattened().columns.is_pointwise and self.channels == self.filters
+        return self.window.is_pointwise and self.channels == self.filters
 
     @property
     def steps(self) -> int:
         """Reduction steps, a multiple of sixteen."""
-        return -(-self.window.taps * self.channels // BYTES) * BYTES
+        return -(-self.depth // BYTES) * BYTES
+
+    @property
+    def depth(self) -> int:
+        """Inputs of an output."""
+        return self.window.taps * self.channels
+
+    @property
+    def is_strip(self) -> bool:
+        """Whether windows of neighbours share the inputs that are gathered."""
+        columns = self.window.columns
+        overlaps = columns.taps > columns.stride and columns.dilation == 1
+        return overlaps and self.channels % BYTES == 0
+
+    @property
+    def pitch(self) -> int:
+        """Bytes from the inputs of an output to those of the next."""
+        rows, columns = self.window.rows, self.window.columns
+        return columns.stride * rows.taps * self.channels if self.is_strip else self.depth
 
     @property
     def pixels(self) -> int:
-        """Outputs of a full tile; fewer where steps are mostly filling, which costs RAM."""
-        roomy = WIDEST * self.window.taps * self.channels // self.steps // 2 * 2
-        return min(max(roomy, 2), self.window.columns.out)
+        """Outputs of a full tile."""
+        fitting = ((ROOM - self.depth) // self.pitch + 1) // 2 * 2
+        return min(WIDEST, max(NARROW, fitting), self.window.columns.out)
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether inputs are read where they are: they lie as if gathered, and are not overwritten.
+
+        The last vector of a pixel may then be partial, which a loop does not know.
+        """
+        is_contiguous = self.window.rows.size == 1 and self.window.is_pointwise
+        return (
+            is_contiguous
+            and not self.may_overwrite
+            and (self.depth == self.steps or self.rounds <= STRAIGHT)
+        )
 
     @property
     def workspace(self) -> int:
-        """Bytes for the gathered inputs of a tile."""
-        return self.steps * self.pixels
+        """Bytes for the gathered inputs of a tile, and what the last vector reads behind them."""
+        return 0 if self.is_direct else self.pitch * (self.pixels - 1) + self.steps
+
+    @property
+    def rounds(self) -> int:
+        """Vectors of reduction steps."""
+        return self.steps // BYTES
 
     def tiles(self) -> Iterator[tuple[int, int, int]]:
         """(first column, tiles, outputs of each): full tiles, then a narrower one."""
@@ -80,21 +123,22 @@ class HeliumConv:
 
     def tile(self, pixels: int, filters: int) -> HeliumTile:
         """The microkernel of a tile."""
-        rounds = self.steps // BYTES
-        unroll = max(n for n in (4, 3, 2, 1) if rounds % n == 0)
         return HeliumTile(
-            rounds=rounds if rounds <= STRAIGHT else 0,
-            unroll=unroll,
+            rounds=self.rounds if self.rounds <= STRAIGHT else 0,
+            unroll=max(n for n in (4, 3, 2, 1) if self.rounds % n == 0),
             pairs=pixels > 1,
             single=pixels % 2 == 1,
             filters=filters,
+            ragged=self.depth % BYTES if self.is_direct else 0,
             scaling=self.scaling,
             sum_shift=None if self.addition is None else self.addition.shift,
         )
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        found: dict[Microkernel, None] = {HeliumGather(): None}
+        found: dict[Microkernel, None] = {}
+        if not self.is_direct:
+            found[HeliumStrip() if self.is_strip else HeliumGather()] = None
         for _, _, pixels in self.tiles():
             found |= {self.tile(pixels, filters): None for _, _, filters in self.blocks()}
         return tuple(found)
@@ -104,9 +148,11 @@ def pack_weights(spec: HeliumConv, weights: npt.NDArray[np.int8]) -> npt.NDArray
     """Weights `[filters, channels, rows, columns]` in reading order.
 
     The order is block of four filters, vector of sixteen reduction steps, filter in block, step in
-    vector; steps run over window row, window column and channel. Zeros fill up both.
+    vector; steps run over window row, window column and channel, in a strip over columns before
+    rows. Zeros fill up filters and steps.
     """
-    rows = weights.transpose(0, 2, 3, 1).reshape(spec.filters, -1)
+    order = (0, 3, 2, 1) if spec.is_strip else (0, 2, 3, 1)
+    rows = weights.transpose(order).reshape(spec.filters, -1)
     filled = np.pad(rows, ((0, -spec.filters % LANES), (0, spec.steps - rows.shape[1])))
     return filled.reshape(-1, LANES, spec.steps // BYTES, BYTES).swapaxes(1, 2).ravel()
 
@@ -133,15 +179,12 @@ def build(spec: HeliumConv) -> Any:
         scales=code.pointer("scales", words(spec.scaling) * filled, "int32"),
         residual=code.pointer("residual", size, "int8") if spec.addition else None,
         output=code.pointer("output", size, "int8"),
-        workspace=code.pointer("workspace", spec.workspace, "uint8"),
+        workspace=code.pointer("workspace", spec.workspace, "uint8") if spec.workspace else None,
     )
     with code.loop("image", window.batch) as image, code.loop("row", window.rows.out) as row:
         for first, count, pixels in spec.tiles():
             with code.loop("tile", count) as index:
-                column = first + index * pixels
-                _gather(spec, code, arrays, (image, row, column), pixels)
-                position = (image * window.rows.out + row) * window.columns.out + column
-                _multiply(spec, code, arrays, position, pixels)
+                _tile(spec, code, arrays, (image, row, first + index * pixels), pixels)
     return code.build()
 
 
@@ -154,62 +197,67 @@ class _Arrays:
     scales: Array
     residual: Array | None
     output: Array
-    workspace: Array
+    workspace: Array | None
 
 
-def _gather(
+def _inputs(
+    spec: HeliumConv,
+    code: FunctionBuilder,
+    arrays: _Arrays,
+    place: tuple[Expr, Expr, Expr],
+    pixels: int,
+) -> Expr:
+    """Where the inputs of a tile are, gathered if need be."""
+    image, row, column = place
+    rows, columns = spec.window.rows, spec.window.columns
+    if arrays.workspace is None:
+        return arrays.input.address(column * spec.channels)
+    source = arrays.input.address(image * (rows.size * columns.size * spec.channels))
+    begin = (row * rows.stride - rows.pad, column * columns.stride - columns.pad)
+    geometry = (*begin, rows.size, columns.size, spec.channels)
+    target = arrays.workspace.address(0)
+    if spec.is_strip:
+        count = (pixels - 1) * columns.stride + columns.taps
+        rest: tuple[Expr, ...] = (rows.taps, rows.dilation, spec.zero, count)
+        code.run(external_call(HeliumStrip().name, target, source, *geometry, *rest))
+    else:
+        taps = (rows.taps, columns.taps, rows.dilation, columns.dilation, columns.stride)
+        rest = (*taps, spec.zero, pixels)
+        code.run(external_call(HeliumGather().name, target, source, *geometry, *rest))
+    return arrays.workspace.address(0)
+
+
+def _tile(
     spec: HeliumConv,
     code: FunctionBuilder,
     arrays: _Arrays,
     place: tuple[Expr, Expr, Expr],
     pixels: int,
 ) -> None:
+    """All filters of neighbouring outputs; place: image, row and column of the first."""
     image, row, column = place
-    rows, columns = spec.window.rows, spec.window.columns
-    code.run(
-        external_call(
-            HeliumGather().name,
-            arrays.workspace.address(0),
-            arrays.input.address(image * (rows.size * columns.size * spec.channels)),
-            row * rows.stride - rows.pad,
-            column * columns.stride - columns.pad,
-            rows.size,
-            columns.size,
-            spec.channels,
-            rows.taps,
-            columns.taps,
-            rows.dilation,
-            columns.dilation,
-            columns.stride,
-            spec.zero,
-            pixels,
-            spec.steps,
-        )
-    )
-
-
-def _multiply(
-    spec: HeliumConv, code: FunctionBuilder, arrays: _Arrays, position: Expr, pixels: int
-) -> None:
+    inputs = _inputs(spec, code, arrays, place, pixels)
+    position = (image * spec.window.rows.out + row) * spec.window.columns.out + column
     added = spec.addition
     for first, blocks, filters in spec.blocks():
-        tile, place = spec.tile(pixels, filters), position * spec.filters + first
+        tile, start = spec.tile(pixels, filters), position * spec.filters + first
         residual: tuple[Expr, ...] = ()
         if added is not None and arrays.residual is not None:
-            residual = (arrays.residual.address(place), added.left, added.right, added.offset)
+            residual = (arrays.residual.address(start), added.left, added.right, added.offset)
         code.run(
             external_call(
                 tile.name,
-                arrays.output.address(place),
-                arrays.workspace.address(0),
+                spec.scaling.zero,
+                spec.filters,
+                2 * spec.pitch - spec.steps,
+                spec.pitch,
+                inputs,
                 arrays.weights.address(first * spec.steps),
                 arrays.scales.address(words(spec.scaling) * first),
+                arrays.output.address(start),
                 spec.steps // (BYTES * tile.unroll),
-                pixels,
+                pixels // 2,
                 blocks,
-                spec.steps,
-                spec.filters,
-                spec.scaling.zero,
                 *residual,
             )
         )

@@ -48,7 +48,7 @@ class PairedConv:
     @property
     def may_overwrite(self) -> bool:
         """Whether each tile of outputs may lie on the inputs gathered for it."""
-        return self.window.flattened().columns.is_pointwise and self.channels == self.filters
+        return self.window.is_pointwise and self.channels == self.filters
 
     @property
     def gathered(self) -> int:

@@ -70,7 +70,7 @@ def specify(kernel: IntegerKernel, family: str, *, is_exact: bool) -> Specified 
     """
     anchor = kernel.anchor
     if anchor is None and is_exact:
-        return _exact_sum(kernel)
+        return _exact_sum(kernel, helium=family == "helium")
     if anchor is None:
         spec = _sum(kernel)
         return None if spec is None else (spec, tuple(kernel.sources))
@@ -114,7 +114,7 @@ def _sum(kernel: IntegerKernel) -> Sum | None:
     return None if added is None else Sum(count, added, kernel.low, kernel.high)
 
 
-def _exact_sum(kernel: IntegerKernel) -> Specified | None:
+def _exact_sum(kernel: IntegerKernel, *, helium: bool) -> Specified | None:
     """Addends are shifted by 20 bits and brought to twice the larger of their scales."""
     scales, output = [q.scale for q in kernel.inputs], kernel.output
     twice = 2.0 * max(scales)
@@ -123,5 +123,6 @@ def _exact_sum(kernel: IntegerKernel) -> Specified | None:
     if factors is None or factors.shift:
         return None
     zeros = (kernel.inputs[0].zero, kernel.inputs[1].zero, output.zero)
-    spec = ExactSum(prod(rules.static_shape(kernel.result)), zeros, kernel.low, kernel.high)
+    count = prod(rules.static_shape(kernel.result))
+    spec = ExactSum(count, zeros, kernel.low, kernel.high, helium)
     return spec, (*kernel.sources, factors.columns.ravel())

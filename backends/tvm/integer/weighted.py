@@ -97,9 +97,10 @@ def _depthwise(sums: _Sums, *, helium: bool) -> Specified | None:
     structure = (anchor.window, anchor.channels, kernel.inputs[0].zero, sums.scaling)
     spec: Depthwise | DualPlane
     if helium and anchor.channels % 4 == 0:
-        spec, weights = HeliumDepthwise(*structure), helium_depthwise.pack_weights(sums.weights)
-        table = helium_depthwise.pack_scales(sums.factors, sums.starts)
-        return spec, (*kernel.sources, weights, table)
+        vectors = HeliumDepthwise(*structure)
+        weights = helium_depthwise.pack_weights(vectors, sums.weights)
+        table = helium_depthwise.pack_scales(vectors, sums.factors, sums.starts)
+        return vectors, (*kernel.sources, weights, table)
     table = sums.factors.table(sums.starts)
     if dual_plane.fits(anchor.window, sums.scaling):
         spec = DualPlane(*structure)

@@ -19,9 +19,22 @@ BYTES = 16
 
 GUARD = "#if defined(__ARM_FEATURE_MVE)"
 
-SAVE = ("push {r4-r11, lr}", "vpush {d8-d15}")
-RESTORE = ("vpop {d8-d15}", "pop {r4-r11, pc}")
-"""Of the registers that a C function has to preserve."""
+
+def saved(vectors: int) -> Iterator[str]:
+    """Begin a function that uses all core registers and as many vectors."""
+    yield "push {r4-r11, lr}"
+    yield f"vpush {{d8-d{2 * vectors - 1}}}"
+
+
+def saved_bytes(vectors: int) -> int:
+    """What that takes of the stack."""
+    return 4 * 9 + 16 * (vectors - 4)
+
+
+def restored(vectors: int) -> Iterator[str]:
+    """End it."""
+    yield f"vpop {{d8-d{2 * vectors - 1}}}"
+    yield "pop {r4-r11, lr}"
 
 
 def words(scaling: Scaling) -> int:
@@ -32,16 +45,21 @@ def words(scaling: Scaling) -> int:
 def scaled(
     scaling: Scaling, sums: str, multipliers: str, shifts: str, scratch: str
 ) -> Iterator[str]:
-    """Sums to outputs without a zero point.
-
-    Exact: a shift to the right rounds halves up, so negative numbers that are shifted lose one
-    first; bit 31 of `number & -shift` tells which.
-    """
+    """Sums to outputs without a zero point."""
     if scaling.shift:
         yield f"vshl.i32 {sums}, {sums}, #{scaling.shift}"
-    if not scaling.exact:
+    if scaling.exact:
+        yield from scaled_exactly(sums, multipliers, shifts, scratch)
+    else:
         yield f"vrmulh.s32 {sums}, {sums}, {multipliers}"
-        return
+
+
+def scaled_exactly(sums: str, multipliers: str, shifts: str, scratch: str) -> Iterator[str]:
+    """Sums times multipliers of 31 bits, shifted, as gemmlowp rounds them.
+
+    A shift to the right rounds halves up, so negative numbers that are shifted lose one first;
+    bit 31 of `number & -shift` tells which.
+    """
     yield f"vqrdmulh.s32 {sums}, {sums}, {multipliers}"
     yield f"vand {scratch}, {sums}, {shifts}"
     yield f"vshr.s32 {scratch}, {scratch}, #31"

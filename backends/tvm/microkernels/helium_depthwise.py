@@ -1,13 +1,16 @@
-"""Integer depthwise convolutions for Helium: a row of outputs, sixteen channels at a time.
+"""Integer depthwise convolutions for Helium: sixteen channels of a run of outputs at a time.
 
 `vmullb` and `vmullt` multiply the even and the odd channels of sixteen bytes. Products of two taps
 fit in 16 bits together; then they are widened and added to sums of 32 bits, four vectors of them:
 channels 0, 4, 8, 12; 2, 6, 10, 14; 1, 5, 9, 13; 3, 7, 11, 15. Narrowing puts them in order again.
 The last channels are a partial vector of whole groups of four (tail predication).
 
-A task holds where each tap of an output lies, and how far the next output's is: outside the image
-taps are zero points, and stay. Rows of the input up to the output's own may be read from copies,
-see `integer_depthwise`; the own row is copied before any output is written.
+A task holds where each tap of an output lies, and by row of taps how far the next output's is from
+behind the last vector: outside the image taps are zero points, and stay. The outputs of a run have
+the same taps inside. Few channels are computed
+for several neighbouring outputs at a time, as if they were more channels. Rows of the input up to
+the output's own may be read from copies, see `integer_depthwise`; the own row is copied before any
+output is written.
 """
 
 from __future__ import annotations
@@ -20,9 +23,8 @@ from offramp.backends.tvm.microkernels.assembly import quoted
 from offramp.backends.tvm.microkernels.helium import (
     BYTES,
     GUARD,
-    LANES,
-    RESTORE,
-    SAVE,
+    restored,
+    saved,
     scale_in_c,
     scaled,
     words,
@@ -39,16 +41,22 @@ _SUMS = ("q4", "q5", "q6", "q7")
 
 
 @dataclass(frozen=True)
-class HeliumDepthwiseRow:
-    """Structure of a microkernel. taps: of the whole window. scaling: of the sums."""
+class HeliumDepthwiseKernel:
+    """Structure of a microkernel. rows, columns: taps of the window. scaling: of the sums."""
 
-    taps: int
+    rows: int
+    columns: int
     scaling: Scaling
 
     @property
     def name(self) -> str:
         """The C function's name."""
-        return f"helium_depthwise_{self.taps}_{self.scaling.name}"
+        return f"helium_depthwise_{self.rows}x{self.columns}_{self.scaling.name}"
+
+    @property
+    def taps(self) -> int:
+        """Taps of the window."""
+        return self.rows * self.columns
 
     def source(self) -> str:
         """The C definition: assembly for Helium, loops elsewhere."""
@@ -60,7 +68,9 @@ class HeliumDepthwiseRow:
                 guard=GUARD,
                 assembly=quoted(self._assembly()),
                 taps=self.taps,
-                filled=self._places,
+                rows=self.rows,
+                columns=self.columns,
+                columns_1=self.columns - 1,
                 low=self.scaling.low,
                 high=self.scaling.high,
                 words=words(self.scaling),
@@ -69,49 +79,52 @@ class HeliumDepthwiseRow:
         )
 
     @property
-    def _places(self) -> int:
-        """Taps as whole vectors of addresses."""
-        return -(-self.taps // LANES) * LANES
+    def _fits(self) -> bool:
+        """Whether addresses of taps stay in registers."""
+        return self.taps <= IN_REGISTERS
 
     def _assembly(self) -> Iterator[str]:
         """Registers: r0 to r8 taps, r12 zero point; r9 weights; r10 scales; r11 output.
 
-        More taps are in the task, r12; then r1 is the zero point and r2 the first channel.
+        More taps are in the task, r12; then r1 is the zero point.
         """
-        after = 2 * 4 * self._places
-        yield from SAVE
+        after = 4 * (self.taps + self.rows)
+        channels, weights, output, zero, outputs = (after + i for i in (0, 4, 12, 16, 20))
+        yield from saved(8)
         yield "push {r0}"
+        yield "mov r12, r0"
+        if self._fits:
+            yield from (f"ldr r{t}, [r12, #{4 * t}]" for t in range(self.taps))
         yield "2:"
-        yield "ldr r12, [sp]"
-        yield f"ldrd r9, r10, [r12, #{after}]"
-        yield f"ldrd r11, r0, [r12, #{after + 8}]"
-        yield "add r1, r11, r0"
-        yield f"str r1, [r12, #{after + 8}]"
-        yield "dlstp.8 lr, r0"
-        if self.taps <= IN_REGISTERS:
-            yield f"ldm r12, {{r0-r{self.taps - 1}}}" if self.taps > 1 else "ldr r0, [r12]"
-            yield f"ldr r12, [r12, #{after + 16}]"
-        else:
-            yield f"ldr r1, [r12, #{after + 16}]"
-            yield "mov r2, #0"
+        yield f"ldr r9, [r12, #{channels}]"
+        yield f"ldr r11, [r12, #{output}]"
+        yield "add r10, r11, r9"
+        yield f"str r10, [r12, #{output}]"
+        yield "dlstp.8 lr, r9"
+        yield f"ldrd r9, r10, [r12, #{weights}]"
+        yield f"ldr {'r12' if self._fits else 'r1'}, [r12, #{zero}]"
         yield "1:"
         yield from self._sums()
         yield from self._outputs()
-        if self.taps > IN_REGISTERS:
-            yield f"add r2, r2, #{BYTES}"
         yield "letp lr, 1b"
         yield "ldr r12, [sp]"
-        for place in range(0, 4 * self._places, BYTES):
-            yield f"vldrw.32 q0, [r12, #{place}]"
-            yield f"vldrw.32 q1, [r12, #{place + 4 * self._places}]"
-            yield "vadd.i32 q0, q0, q1"
-            yield f"vstrw.32 q0, [r12, #{place}]"
-        yield f"ldr r0, [r12, #{after + 20}]"
-        yield "subs r0, r0, #1"
-        yield f"str r0, [r12, #{after + 20}]"
+        yield from self._next()
+        yield f"ldr r9, [r12, #{outputs}]"
+        yield "subs r9, r9, #1"
+        yield f"str r9, [r12, #{outputs}]"
         yield "bne 2b"
         yield "add sp, sp, #4"
-        yield from RESTORE
+        yield from restored(8)
+        yield "bx lr"
+
+    def _next(self) -> Iterator[str]:
+        """Addresses of the next output's taps."""
+        for row in range(self.rows):
+            yield f"ldr r9, [r12, #{4 * (self.taps + row)}]"
+            for tap in range(row * self.columns, (row + 1) * self.columns):
+                address = yield from self._address(tap)
+                yield f"add {address}, {address}, r9"
+                yield from self._kept(tap, address)
 
     def _sums(self) -> Iterator[str]:
         """Products of two taps at a time; the last one may be alone."""
@@ -121,6 +134,7 @@ class HeliumDepthwiseRow:
             yield f"vldrb.8 q1, [r9], #{BYTES}"
             yield "vmullb.s8 q2, q0, q1"
             yield "vmullt.s8 q3, q0, q1"
+            yield from self._kept(tap, address)
             if tap + 1 < self.taps:
                 yield from self._second(tap + 1)
             for total, (half, part) in zip(_SUMS, _PARTS, strict=True):
@@ -140,14 +154,18 @@ class HeliumDepthwiseRow:
         yield f"vldrb.8 q0, [{address}], #{BYTES}"
         yield "vmullt.s8 q0, q0, q1"
         yield "vadd.i16 q3, q3, q0"
+        yield from self._kept(tap, address)
 
     def _address(self, tap: int) -> Generator[str, None, str]:
         """Yield what is needed to have a tap's address in a register; return the register."""
-        if self.taps <= IN_REGISTERS:
+        if self._fits:
             return f"r{tap}"
         yield f"ldr r0, [r12, #{4 * tap}]"
-        yield "add r0, r0, r2"
         return "r0"
+
+    def _kept(self, tap: int, address: str) -> Iterator[str]:
+        if not self._fits:
+            yield f"str {address}, [r12, #{4 * tap}]"
 
     def _outputs(self) -> Iterator[str]:
         for total in _SUMS:
@@ -157,7 +175,7 @@ class HeliumDepthwiseRow:
                 yield f"vldrw.32 q2, [r10], #{BYTES}"
             yield f"vadd.i32 {total}, {total}, q0"
             yield from scaled(self.scaling, total, "q1", "q2", "q3")
-        zero = "r12" if self.taps <= IN_REGISTERS else "r1"
+        zero = "r12" if self._fits else "r1"
         for bottom, top in (("q4", "q5"), ("q6", "q7")):
             yield f"vqmovnb.s32 {bottom}, {bottom}"
             yield f"vqmovnt.s32 {bottom}, {top}"
@@ -177,10 +195,10 @@ _PARTS = (("b", "q2"), ("t", "q2"), ("b", "q3"), ("t", "q3"))
 
 _FUNCTION = """\
 struct {name}_task {{
-  const int8_t *taps[{filled}];
-  int32_t steps[{filled}];
+  const int8_t *taps[{taps}];
+  int32_t advance[{rows}], channels;
   const int8_t *w; const int32_t *scales; int8_t *out;
-  int32_t channels, zero, outputs;
+  int32_t zero, outputs;
 }};
 
 {guard}
@@ -191,48 +209,55 @@ __attribute__((naked, noinline)) static void {name}_run(struct {name}_task *task
 }}
 #else
 static void {name}_run(struct {name}_task *task) {{
-  for (int32_t o = 0; o < task->outputs; ++o)
+  const int32_t read = (task->channels + 15) / 16 * 16;
+  for (int32_t o = 0; o < task->outputs; ++o, task->out += task->channels)
     for (int32_t c = 0; c < task->channels; ++c) {{
       const int8_t *w = task->w + c / 16 * (16 * {taps}) + c % 16;
       const int32_t vector = c % 4 == 1 ? 2 : c % 4 == 2 ? 1 : c % 4;
       const int32_t *scale =
           task->scales + (c / 16 * 4 + vector) * (4 * {words}) + c % 16 / 4;
       int32_t sum = scale[0];
-      for (int32_t t = 0; t < {taps}; ++t) sum += w[16 * t] * task->taps[t][c + o * task->steps[t]];
+      for (int32_t t = 0; t < {taps}; ++t)
+        sum += w[16 * t] * task->taps[t][c + o * (task->advance[t / {columns}] + read)];
       const int32_t value = {name}_scaled(sum, scale[4], {shift}) + task->zero;
-      task->out[o * task->channels + c] =
-          (int8_t)(value < {low} ? {low} : value > {high} ? {high} : value);
+      task->out[c] = (int8_t)(value < {low} ? {low} : value > {high} ? {high} : value);
     }}
 }}
 #endif
 
+{guard}
+__attribute__((always_inline)) inline
+#endif
 static void {name}(int8_t *out, const int8_t *in, void *scratch, const int8_t *w,
-                   const int32_t *scales, int32_t row, int32_t column, int32_t rows,
-                   int32_t columns, int32_t channels, int32_t outputs, int32_t stride,
-                   int32_t column_taps, int32_t row_dilation, int32_t column_dilation,
-                   int32_t outside, int32_t zero, int32_t own, int32_t kept) {{
-  int8_t *const zeros = scratch, *const ring = filled(zeros, outside, channels);
-  const int32_t line_bytes = columns * channels;
-  const int32_t last = columns - 1 - (column_taps - 1) * column_dilation;
-  struct {name}_task task = {{.w = w, .scales = scales, .channels = channels, .zero = zero}};
-  if (kept > 0) copied(ring + own % kept * line_bytes, in + own * line_bytes, line_bytes);
-  for (int32_t run; outputs > 0; outputs -= run, column += run * stride) {{
-    run = column >= 0 && column <= last ? (last - column) / stride + 1 : 1;
-    run = run < outputs ? run : outputs;
-    for (int32_t i = 0, y = row; i < {taps}; y += row_dilation) {{
-      const int32_t is_row = y >= 0 && y < rows, is_kept = kept > 0 && y <= own;
-      const int8_t *line = zeros;
-      if (is_row) line = (is_kept ? ring : in) + (is_kept ? y % kept : y) * line_bytes;
-      for (int32_t t = 0, x = column; t < column_taps; ++t, ++i, x += column_dilation) {{
-        const int32_t is_inside = is_row && x >= 0 && x < columns;
-        task.taps[i] = is_inside ? line + x * channels : zeros;
-        task.steps[i] = is_inside ? stride * channels : 0;
+                   const int32_t *scales, int32_t rows, int32_t columns, int32_t channels,
+                   int32_t row_outputs, int32_t column_outputs, int32_t row_stride,
+                   int32_t column_stride, int32_t above, int32_t before, int32_t row_dilation,
+                   int32_t column_dilation, int32_t together, int32_t outside, int32_t zero,
+                   int32_t kept) {{
+  const int32_t line = columns * channels, last = columns - 1 - {columns_1} * column_dilation;
+  int8_t *const zeros = scratch, *const ring = filled(zeros, outside, together * channels);
+  struct {name}_task task = {{.w = w, .scales = scales, .out = out, .zero = zero}};
+  for (int32_t own = 0; own < row_outputs; ++own) {{
+    if (kept > 0) copied(ring + own % kept * line, in + own * line, line);
+    int32_t column = -before, outputs = column_outputs;
+    for (int32_t run; outputs > 0; outputs -= run, column += run * column_stride) {{
+      run = column >= 0 && column <= last ? (last - column) / column_stride + 1 : 1;
+      run = run < outputs ? run : outputs;
+      const int32_t each = run >= together ? together : 1;
+      run -= run % each;
+      task.channels = each * channels;
+      const int8_t **tap = task.taps;
+      for (int32_t r = 0, y = own * row_stride - above; r < {rows}; ++r, y += row_dilation) {{
+        const int32_t is_row = y >= 0 && y < rows, is_kept = kept > 0 && y <= own;
+        const int8_t *from = (is_kept ? ring : in) + (is_kept ? y % kept : y) * line;
+        for (int32_t t = 0, x = column; t < {columns}; ++t, x += column_dilation)
+          *tap++ = is_row && x >= 0 && x < columns ? from + x * channels : zeros;
+        task.advance[r] = is_row ? each * column_stride * channels : 0;
+        task.advance[r] -= (task.channels + 15) / 16 * 16;
       }}
+      task.outputs = run / each;
+      {name}_run(&task);
     }}
-    task.out = out;
-    task.outputs = run;
-    {name}_run(&task);
-    out += run * channels;
   }}
 }}
 """

@@ -12,9 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offramp import backends
+from offramp.backends import tools
 from offramp.backends.tvm.integer import helium_depthwise
+from offramp.backends.tvm.integer.conv import IntegerConv
 from offramp.backends.tvm.integer.helium_conv import HeliumConv, pack_scales, pack_weights
 from offramp.backends.tvm.integer.helium_depthwise import HeliumDepthwise
+from offramp.backends.tvm.integer.paired_conv import PairedConv
 from offramp.backends.tvm.integer.scaling import Factors, Scaling
 from offramp.backends.tvm.lower import Lowered, lower
 from offramp.backends.tvm.microkernels.helium import words
@@ -95,22 +98,30 @@ def test_a_tile_is_a_convolution(
     scales = pack_scales(Factors(factors.astype(np.int32), 0), start)
     library = compiled(tmp_path, *spec.microkernels())
     packed, found = pack_weights(spec, weights), np.zeros((rows.out, columns.out, filters), np.int8)
+    workspace = np.zeros(spec.workspace, np.int8)
     for row in range(rows.out):
         for first, count, pixels in spec.tiles():
             for column in range(first, first + count * pixels, pixels):
-                gathered = np.zeros(spec.steps * pixels, np.int8)
-                library.helium_gather(
-                    pointer(gathered), pointer(image), row * stride - rows.pad,
-                    column * stride - columns.pad, *size, channels, *taps, dilation, dilation,
-                    stride, zero, pixels, spec.steps,
-                )  # fmt: skip
+                inputs = image[0, column:].copy() if spec.is_direct else workspace
+                place = (row * stride - rows.pad, column * stride - columns.pad)
+                if spec.is_strip:
+                    library.helium_strip(
+                        pointer(inputs), pointer(image), *place, *size, channels, taps[0], dilation,
+                        zero, (pixels - 1) * stride + taps[1],
+                    )  # fmt: skip
+                elif not spec.is_direct:
+                    library.helium_gather(
+                        pointer(inputs), pointer(image), *place, *size, channels, *taps, dilation,
+                        dilation, stride, zero, pixels,
+                    )  # fmt: skip
                 for begin, blocks, lanes in spec.blocks():
                     tile = spec.tile(pixels, lanes)
                     getattr(library, tile.name)(
-                        pointer(found[row, column:, begin:]), pointer(gathered),
+                        5, filters, 2 * spec.pitch - spec.steps, spec.pitch, pointer(inputs),
                         pointer(packed[begin * spec.steps:]),
                         pointer(scales[begin * words(scaling):]),
-                        spec.steps // (16 * tile.unroll), pixels, blocks, spec.steps, filters, 5,
+                        pointer(found[row, column:, begin:]),
+                        spec.steps // (16 * tile.unroll), pixels // 2, blocks,
                     )  # fmt: skip
     sums = image_sums(spec, image, weights) + start
     np.testing.assert_array_equal(found, scaled(sums, factors))
@@ -137,6 +148,16 @@ def halves_away(numbers: np.ndarray, shift: np.ndarray) -> Any:
     return np.sign(numbers) * ((np.abs(numbers) + ((1 << shift) >> 1)) >> shift)
 
 
+@pytest.mark.parametrize("kind", [IntegerConv, HeliumConv, PairedConv])
+@pytest.mark.parametrize("taps", [(1, 1), (3, 1), (1, 3)])
+def test_only_pointwise_outputs_may_overwrite_inputs(
+    kind: type[IntegerConv | HeliumConv | PairedConv], taps: tuple[int, int]
+) -> None:
+    """A window that slides along one axis reads rows again that are written by then."""
+    scaling = Scaling(0, -128, 127, 0, exact=False)
+    assert kind(window((6, 7), taps, 1, 1), 8, 8, 0, scaling).may_overwrite == (taps == (1, 1))
+
+
 @given(
     size=st.tuples(st.integers(1, 5), st.integers(1, 9)),
     taps=st.tuples(st.integers(1, 3), st.integers(1, 4)),
@@ -148,7 +169,7 @@ def halves_away(numbers: np.ndarray, shift: np.ndarray) -> Any:
     seed=st.integers(0, 2**16),
 )
 @QUICKLY
-def test_depthwise_rows_are_a_convolution(
+def test_depthwise_outputs_are_a_convolution(
     tmp_path: Path,
     size: tuple[int, int],
     taps: tuple[int, int],
@@ -171,17 +192,30 @@ def test_depthwise_rows_are_a_convolution(
     expected = scaled(image_sums(spec, image, weights) + start, factors)
     (kernel,) = spec.microkernels()
     run = getattr(compiled(tmp_path, kernel), kernel.name)
-    packed = helium_depthwise.pack_weights(weights)
-    scales = helium_depthwise.pack_scales(Factors(factors.astype(np.int32), 0), start)
+    packed = helium_depthwise.pack_weights(spec, weights)
+    scales = helium_depthwise.pack_scales(spec, Factors(factors.astype(np.int32), 0), start)
     scratch = np.zeros(spec.workspace, np.int8)
     found = image if spec.kept_rows else np.zeros((rows.out, columns.out, channels), np.int8)
-    for row in range(rows.out):
-        run(
-            pointer(found[row]), pointer(image), pointer(scratch), pointer(packed), pointer(scales),
-            row * stride - rows.pad, -columns.pad, *size, channels, columns.out, stride, taps[1],
-            dilation, dilation, zero, 5, row, spec.kept_rows,
-        )  # fmt: skip
+    run(
+        pointer(found), pointer(image), pointer(scratch), pointer(packed), pointer(scales), *size,
+        channels, rows.out, columns.out, stride, stride, rows.pad, columns.pad, dilation, dilation,
+        spec.together, zero, 5, spec.kept_rows,
+    )  # fmt: skip
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("level", ["-O0", "-Os", "-O3"])
+def test_any_optimisation_level_finds_registers(
+    quantised: onnx.ModelProto, level: str, tmp_path: Path
+) -> None:
+    target = targets.get("cortex-m55")
+    for exact in (True, False):
+        source = lower(from_onnx(quantised), target, exact=exact).kernels.to_c()
+        (tmp_path / "kernels.c").write_text(source)
+        machine = ["-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"]
+        command = ["arm-none-eabi-gcc", "-std=c99", level, *machine, "-c", "kernels.c"]
+        tools.run(command, folder=tmp_path)
 
 
 @pytest.mark.arm
