@@ -28,6 +28,11 @@ class Site:
     reads: tuple[ir.Value, ...]
     writes: ir.Value
 
+    @property
+    def name(self) -> str:
+        """What the layer is called: its result's name."""
+        return str(self.node.outputs[0].name)
+
 
 def sites(graph: ir.Graph) -> list[Site]:
     """All operators of `graph` that integers can compute, in order."""

@@ -51,7 +51,8 @@ class IntegerConv:
     """Structure of an ungrouped convolution.
 
     window: over the image, flattened where it slides nowhere. zero: zero point of the input.
-    scaling: of the sums. addition: of a residual.
+    scaling: of the sums. addition: of a residual. narrow: weights have four bits; for numbers of
+    reduction steps that eight divides.
     """
 
     window: Window
@@ -60,11 +61,21 @@ class IntegerConv:
     zero: int
     scaling: Scaling
     addition: Addition | None = None
+    narrow: bool = False
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates, taps outside the image included."""
         return self.window.outputs * self.window.taps * self.channels * self.filters
+
+    @property
+    def together(self) -> int:
+        """Reduction steps whose weights one load fetches."""
+        return 8 if self.narrow else 4
+
+    def bytes_of(self, filters: int) -> int:
+        """Bytes of the weights of some filters."""
+        return filters * self.steps * 4 // self.together
 
     @property
     def may_overwrite(self) -> bool:
@@ -102,10 +113,10 @@ class IntegerConv:
 
     def tile(self, pixels: int, filters: int) -> IntegerTile:
         """The microkernel of a tile."""
-        rounds = self.steps // 4
+        rounds = self.steps // self.together
         unroll = max(n for n in (4, 3, 2, 1) if rounds % n == 0)
         added = None if self.addition is None else self.addition.shift
-        return IntegerTile(pixels, filters, unroll, self.scaling, added)
+        return IntegerTile(pixels, filters, unroll, self.scaling, added, self.narrow)
 
     def gather(self, pixels: int) -> IntegerGather:
         """What collects the inputs of a tile."""
@@ -123,16 +134,21 @@ class IntegerConv:
 def pack_weights(spec: IntegerConv, weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     """Weights `[filters, channels, rows, columns]` in reading order.
 
-    The order is block of filters, group of four reduction steps, filter in block, step in group;
-    steps run over window row, window column and channel, and are filled up with zeros.
+    The order is block of filters, group of reduction steps, filter in block, step in group; steps
+    run over window row, window column and channel, and are filled up with zeros. Narrow ones lie
+    two a byte, see `integer_matrix`.
     """
     rows = weights.transpose(0, 2, 3, 1).reshape(spec.filters, -1)
     padded = np.pad(rows, ((0, 0), (0, spec.steps - rows.shape[1])))
     parts = []
     for start, count, width in spec.blocks():
-        block = padded[start : start + count * width].reshape(count, width, -1, 4)
+        block = padded[start : start + count * width].reshape(count, width, -1, spec.together)
         parts.append(block.transpose(0, 2, 1, 3).ravel())
-    return np.concatenate(parts).astype(np.int8)
+    packed = np.concatenate(parts).astype(np.int8)
+    if not spec.narrow:
+        return packed
+    first, second = packed.reshape(-1, 2, 4).transpose(1, 0, 2)
+    return np.asarray(first * 16 | second & 15, np.int8).ravel()
 
 
 def build(spec: IntegerConv) -> Any:
@@ -141,7 +157,7 @@ def build(spec: IntegerConv) -> Any:
     size = window.outputs * spec.filters
     arrays = _Arrays(
         input=code.pointer("input", window.inputs * spec.channels, "int8"),
-        weights=code.pointer("weights", spec.steps * spec.filters, "int8"),
+        weights=code.pointer("weights", spec.bytes_of(spec.filters), "int8"),
         scales=code.pointer("scales", spec.scaling.words * spec.filters, "int32"),
         residual=code.pointer("residual", size, "int8") if spec.addition else None,
         output=code.pointer("output", size, "int8"),
@@ -202,9 +218,9 @@ def _tile(
                 tile.name,
                 arrays.output.address(place),
                 arrays.workspace.address(0),
-                arrays.weights.address(first * spec.steps),
+                arrays.weights.address(spec.bytes_of(first)),
                 arrays.scales.address(spec.scaling.words * first),
-                spec.steps // (4 * tile.unroll),
+                spec.steps // (spec.together * tile.unroll),
                 blocks,
                 spec.steps,
                 spec.filters,

@@ -44,7 +44,8 @@ that it is always used."""
 class _Sums:
     """What the templates have in common: integer weights, and what becomes of sums.
 
-    starts: of the sums: biases, less what the input's zero point adds.
+    starts: of the sums: biases, less what the input's zero point adds. largest: bound on absolute
+    sums.
     """
 
     kernel: IntegerKernel
@@ -53,6 +54,7 @@ class _Sums:
     scaling: Scaling
     factors: Factors
     starts: npt.NDArray[np.int32]
+    largest: int
 
 
 def specify(
@@ -77,17 +79,16 @@ def _sums(kernel: IntegerKernel, anchor: Anchor, family: str, *, is_exact: bool)
     real, product = source.scale * kernel.scales, kernel.product or kernel.output
     bias = np.zeros(anchor.filters) if anchor.bias is None else np.rint(anchor.bias / real)
     flat = weights.reshape(anchor.filters, -1).astype(np.int64)
-    largest = np.abs(bias) + 256 * np.abs(flat).sum(axis=1)
+    largest = int((np.abs(bias) + 256 * np.abs(flat).sum(axis=1)).max())
     is_exact = is_exact or flat.shape[1] >= DEEP
-    bound = int(largest.max())
-    factors = (exact if is_exact else fixed_point)(real / product.scale, bound)
+    factors = (exact if is_exact else fixed_point)(real / product.scale, largest)
     if factors is None:
         return None
     starts = (bias - source.zero * flat.sum(axis=1)).astype(np.int32)
-    has_room = family == "riscv" and bound << (factors.shift + ROOM) < 2**31
+    has_room = family == "riscv" and largest << (factors.shift + ROOM) < 2**31
     ends = (kernel.low, kernel.high, product.zero)
     scaling = Scaling(factors.shift, *ends, is_exact, has_room)
-    return _Sums(kernel, anchor, weights, scaling, factors, starts)
+    return _Sums(kernel, anchor, weights, scaling, factors, starts, largest)
 
 
 def _depthwise(sums: _Sums, *, helium: bool) -> Specified | None:
@@ -123,9 +124,16 @@ def _conv(sums: _Sums, *, helium: bool) -> Specified | None:
             helium_conv.pack_scales(sums.factors, sums.starts),
         )
         return vectors, (kernel.sources[0], *constants, *kernel.sources[1:])
-    spec = IntegerConv(window, *structure)
-    constants = (conv.pack_weights(spec, sums.weights), sums.factors.table(sums.starts))
+    spec = IntegerConv(window, *structure, narrow=_is_narrow(sums))
+    starts = sums.starts * (16 if spec.narrow else 1)
+    constants = (conv.pack_weights(spec, sums.weights), sums.factors.table(starts))
     return spec, (kernel.sources[0], *constants, *kernel.sources[1:])
+
+
+def _is_narrow(sums: _Sums) -> bool:
+    """Whether the weights need four bits only, and sums that count 16 times stay within 32."""
+    fits = sums.weights.min() >= -8 and sums.weights.max() <= 7
+    return fits and sums.weights[0].size % 8 == 0 and 16 * sums.largest < 2**31
 
 
 def _strips(sums: _Sums) -> Specified:

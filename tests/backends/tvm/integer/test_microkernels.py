@@ -53,9 +53,10 @@ def rounded(sums: np.ndarray, multiplier: Any, zero: int) -> Any:
 @given(
     size=st.tuples(st.integers(1, 5), st.integers(1, 6)),
     taps=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    channels=st.sampled_from([1, 3, 4, 8]),
+    channels=st.sampled_from([1, 3, 4, 8, 16]),
     filters=st.integers(1, 6),
     stride=st.integers(1, 2),
+    narrow=st.booleans(),
     zero=BYTES,
     seed=st.integers(0, 2**16),
 )
@@ -69,9 +70,11 @@ def test_a_tile_is_a_convolution(
     channels: int,
     filters: int,
     stride: int,
+    narrow: bool,
     zero: int,
     seed: int,
 ) -> None:
+    narrow = narrow and channels % 8 == 0
     random = np.random.default_rng(seed)
     height, width = size
     pad = (taps[0] // 2, taps[1] // 2)
@@ -81,11 +84,14 @@ def test_a_tile_is_a_convolution(
         Axis(height, out[0], taps[0], stride, pad[0]),
         Axis(width, out[1], taps[1], stride, pad[1]),
     )
-    spec = IntegerConv(window, channels, filters, zero, Scaling(0, -128, 127, 5, exact=False))
+    scaling = Scaling(0, -128, 127, 5, exact=False)
+    spec = IntegerConv(window, channels, filters, zero, scaling, narrow=narrow)
     image = random.integers(-128, 128, (height, width, channels), dtype=np.int8)
-    weights = random.integers(-127, 128, (filters, channels, *taps), dtype=np.int8)
+    low, high = (-8, 8) if narrow else (-127, 128)
+    weights = random.integers(low, high, (filters, channels, *taps), dtype=np.int8)
     table = np.stack([random.integers(-9999, 9999, filters), random.integers(1, 2**26, filters)], 1)
     table = table.astype(np.int32)
+    given = (table * [16 if narrow else 1, 1]).astype(np.int32)
     library = compiled(tmp_path, *spec.microkernels())
     packed, found = pack_weights(spec, weights), np.zeros((*out, filters), np.int8)
     for row in range(out[0]):
@@ -100,8 +106,8 @@ def test_a_tile_is_a_convolution(
                     tile = spec.tile(pixels, lanes)
                     getattr(library, tile.name)(
                         pointer(found[row, column:, start:]), pointer(gathered),
-                        pointer(packed[start * spec.steps:]), pointer(table[start:]),
-                        spec.steps // (4 * tile.unroll), blocks, spec.steps, filters, 5,
+                        pointer(packed[spec.bytes_of(start):]), pointer(given[start:]),
+                        spec.steps // (spec.together * tile.unroll), blocks, spec.steps, filters, 5,
                     )  # fmt: skip
     wide = np.pad(image.astype(np.int64), [(pad[0], 9), (pad[1], 9), (0, 0)], constant_values=zero)
     for row in range(out[0]):
