@@ -94,7 +94,7 @@ def test_weights_of_four_bits_lie_two_a_byte(target: str, shared: Path) -> None:
         x = data["x"][:64]
     model = shared / "models" / "kws_dscnn_float.onnx"
     options: dict[str, Any] = {"calibration": x, "exits": False}
-    mixed = options | {"quantize": "mixed", "quantize_drop": 99.0}
+    mixed: dict[str, Any] = options | {"quantize": "mixed", "quantize_drop": 99.0}
     found = offramp.compile(model, target=target, **mixed)
     bytes_ = offramp.compile(model, target=target, quantize="int8", **options)
     (scores,) = found.run(x[:4]).outputs.values()
