@@ -100,7 +100,7 @@ def test_a_tile_is_a_convolution(
                 gathered = np.zeros(spec.steps * pixels, np.int16)
                 getattr(library, spec.gather(pixels).name)(
                     pointer(gathered), pointer(image), row * stride - pad[0],
-                    column * stride - pad[1], height, width, channels, *taps, 1, 1, stride, zero,
+                    column * stride - pad[1], height, width, channels, *taps, 1, 1, stride, zero, 0,
                 )  # fmt: skip
                 for start, blocks, lanes in spec.blocks():
                     tile = spec.tile(pixels, lanes)
