@@ -153,8 +153,8 @@ def test_a_plane_is_a_depthwise_convolution(
     image = random.integers(-128, 128, (height, width, channels), dtype=np.int8)
     weights = random.integers(-127, 128, (channels, 1, 3, 3), dtype=np.int8)
     table = np.stack([random.integers(-99, 99, channels), random.integers(1, 2**26, channels)], 1)
+    shifts = random.integers(0, 9, channels)
     if exact:
-        shifts = random.integers(0, 9, channels)
         table = np.concatenate([table, shifts[:, None], -np.minimum(shifts, 1)[:, None]], axis=1)
         table[:, 1] *= 32
     table = table.astype(np.int32)
