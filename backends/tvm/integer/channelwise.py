@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from offramp.backends.tvm.integer.conv import Addition
-from offramp.backends.tvm.integer.scaling import Scaling
+from offramp.backends.tvm.integer.addition import Addition
+from offramp.backends.tvm.integer.structure import DepthwiseConvolution
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.helium_elementwise import HeliumExactAdd
 from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise, KeepRow
@@ -19,18 +19,8 @@ from offramp.backends.tvm.window import Window
 
 
 @dataclass(frozen=True)
-class Depthwise:
-    """Structure of a depthwise convolution; channels come in fours. See `IntegerConv`."""
-
-    window: Window
-    channels: int
-    zero: int
-    scaling: Scaling
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates, taps outside the image included."""
-        return self.window.outputs * self.window.taps * self.channels
+class Depthwise(DepthwiseConvolution):
+    """For dual multiplies; channels come in fours."""
 
     @property
     def kept_rows(self) -> int:

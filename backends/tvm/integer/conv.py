@@ -6,67 +6,25 @@ workspace, widened to 16 bits, and multiplied with all filters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from offramp.backends.tvm.integer.scaling import Quantized, Scaling
+from offramp.backends.tvm.integer.structure import Convolution
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_gather import IntegerGather, KeepRows
 from offramp.backends.tvm.microkernels.integer_matrix import WIDEST, IntegerTile
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
-from offramp.backends.tvm.window import Window
-
-ADDEND_BITS = 14
-"""Bits of the larger factor of a sum: products with bytes and their sum stay within 32 bits."""
 
 
 @dataclass(frozen=True)
-class Addition:
-    """A sum in fixed point: `(a * left + b * right + offset) >> shift`."""
+class IntegerConv(Convolution):
+    """For dual multiplies. narrow: weights have four bits; for reduction steps in eights."""
 
-    left: int
-    right: int
-    offset: int
-    shift: int
-
-
-def addition(addends: Sequence[Quantized], output: Quantized) -> Addition | None:
-    """Two addends to one sum, in fixed point; None if their scales are too far from its."""
-    real = np.array([addend.scale / output.scale for addend in addends])
-    shift = ADDEND_BITS - int(np.ceil(np.log2(real.max())))
-    left, right = (int(factor) for factor in np.rint(real * 2.0**shift))
-    if not 1 <= shift <= 22:
-        return None
-    zeros = left * addends[0].zero + right * addends[1].zero
-    offset = (output.zero << shift) - zeros + (1 << (shift - 1))
-    return Addition(left, right, offset, shift)
-
-
-@dataclass(frozen=True)
-class IntegerConv:
-    """Structure of an ungrouped convolution.
-
-    window: over the image, flattened where it slides nowhere. zero: zero point of the input.
-    scaling: of the sums. addition: of a residual. narrow: weights have four bits; for numbers of
-    reduction steps that eight divides.
-    """
-
-    window: Window
-    channels: int
-    filters: int
-    zero: int
-    scaling: Scaling
-    addition: Addition | None = None
     narrow: bool = False
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates, taps outside the image included."""
-        return self.window.outputs * self.window.taps * self.channels * self.filters
 
     @property
     def together(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from offramp.backends.tvm.integer.scaling import Scaling
+from offramp.backends.tvm.integer.structure import DepthwiseConvolution
 from offramp.backends.tvm.microkernels.dual_plane import MOST_LEFT, SLACK, TAPS, DualPlaneKernel
 from offramp.backends.tvm.tir import FunctionBuilder, external_call
 from offramp.backends.tvm.window import Window
@@ -18,18 +19,8 @@ LARGEST = 4096
 
 
 @dataclass(frozen=True)
-class DualPlane:
-    """Structure of a depthwise convolution. zero: point of the input. See `IntegerConv`."""
-
-    window: Window
-    channels: int
-    zero: int
-    scaling: Scaling
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates, taps outside the image included."""
-        return self.window.outputs * self.window.taps * self.channels
+class DualPlane(DepthwiseConvolution):
+    """For dual multiplies, 3 x 3 taps and stride 1."""
 
     @property
     def workspace(self) -> int:

@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from offramp.backends.tvm.integer.conv import Addition
-from offramp.backends.tvm.integer.scaling import Factors, Scaling
+from offramp.backends.tvm.integer.scaling import Factors
+from offramp.backends.tvm.integer.structure import Convolution
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.helium import BYTES, LANES, words
 from offramp.backends.tvm.microkernels.helium_gather import HeliumGather
 from offramp.backends.tvm.microkernels.helium_matrix import STRAIGHT, HeliumTile
 from offramp.backends.tvm.microkernels.helium_strip import HeliumStrip
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
-from offramp.backends.tvm.window import Window
 
 WIDEST = 8
 """Outputs of a full tile: scales are loaded once for them."""
@@ -34,20 +33,8 @@ ROOM = 1024
 
 
 @dataclass(frozen=True)
-class HeliumConv:
-    """Structure of an ungrouped convolution; fields as in `IntegerConv`."""
-
-    window: Window
-    channels: int
-    filters: int
-    zero: int
-    scaling: Scaling
-    addition: Addition | None = None
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates, taps outside the image included."""
-        return self.window.outputs * self.window.taps * self.channels * self.filters
+class HeliumConv(Convolution):
+    """For vectors of sixteen bytes."""
 
     @property
     def may_overwrite(self) -> bool:

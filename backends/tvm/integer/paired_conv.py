@@ -13,41 +13,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from offramp.backends.tvm.integer.conv import Addition
 from offramp.backends.tvm.integer.runs import cut
-from offramp.backends.tvm.integer.scaling import Scaling
+from offramp.backends.tvm.integer.structure import Convolution
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.paired_gather import PairedGather
 from offramp.backends.tvm.microkernels.paired_matrix import WIDEST, PairedTile
 from offramp.backends.tvm.microkernels.rounding import Rounding, arguments
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call, tirx
-from offramp.backends.tvm.window import Window
 
 
 @dataclass(frozen=True)
-class PairedConv:
-    """Structure of an ungrouped convolution; see `IntegerConv`.
+class PairedConv(Convolution):
+    """For cores without dual multiplies. narrow: weights have four bits; steps come in twos."""
 
-    narrow: weights have four bits; for even numbers of reduction steps.
-    """
-
-    window: Window
-    channels: int
-    filters: int
-    zero: int
-    scaling: Scaling
-    addition: Addition | None = None
     narrow: bool = False
 
     @property
     def steps(self) -> int:
         """Reduction steps."""
         return self.window.taps * self.channels
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates, taps outside the image included."""
-        return self.window.outputs * self.steps * self.filters
 
     @property
     def may_overwrite(self) -> bool:

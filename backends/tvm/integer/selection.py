@@ -23,6 +23,7 @@ from offramp.backends.tvm.integer import (
     strips,
     weighted,
 )
+from offramp.backends.tvm.integer.addition import addition
 from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
 from offramp.backends.tvm.integer.conv import IntegerConv
 from offramp.backends.tvm.integer.dual_plane import DualPlane
@@ -110,7 +111,7 @@ def _mean(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Mean | None:
 
 def _sum(kernel: IntegerKernel) -> Sum | None:
     count = prod(rules.static_shape(kernel.result))
-    added = conv.addition(kernel.inputs, kernel.output)
+    added = addition(kernel.inputs, kernel.output)
     return None if added is None else Sum(count, added, kernel.low, kernel.high)
 
 

@@ -9,30 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from offramp.backends.tvm.integer.scaling import Scaling
+from offramp.backends.tvm.integer.structure import DepthwiseConvolution
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_strip import WIDEST, CopyPlane, IntegerStrip
 from offramp.backends.tvm.microkernels.rounding import Rounding, arguments
 from offramp.backends.tvm.tir import FunctionBuilder, external_call, tirx
-from offramp.backends.tvm.window import Axis, Window
+from offramp.backends.tvm.window import Axis
 
 
 @dataclass(frozen=True)
-class Strips:
-    """Structure of a depthwise convolution; see `IntegerConv`.
+class Strips(DepthwiseConvolution):
+    """For cores without dual multiplies.
 
     A plane is one channel of an image with a border of zero points, in the workspace.
     """
-
-    window: Window
-    channels: int
-    zero: int
-    scaling: Scaling
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates, taps outside the image included."""
-        return self.window.outputs * self.window.taps * self.channels
 
     @property
     def may_overwrite(self) -> bool:

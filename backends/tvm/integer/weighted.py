@@ -19,8 +19,9 @@ from offramp.backends.tvm.integer import (
     paired_conv,
     strips,
 )
+from offramp.backends.tvm.integer.addition import Addition, addition
 from offramp.backends.tvm.integer.channelwise import Depthwise
-from offramp.backends.tvm.integer.conv import Addition, IntegerConv
+from offramp.backends.tvm.integer.conv import IntegerConv
 from offramp.backends.tvm.integer.dual_plane import DualPlane
 from offramp.backends.tvm.integer.helium_conv import HeliumConv
 from offramp.backends.tvm.integer.helium_depthwise import HeliumDepthwise
@@ -170,4 +171,4 @@ def _residual(kernel: IntegerKernel) -> Addition | None:
     """How a residual is added; None if there is none, or none that fixed point could add."""
     if kernel.product is None:
         return None
-    return conv.addition([kernel.product, kernel.inputs[-1]], kernel.output)
+    return addition([kernel.product, kernel.inputs[-1]], kernel.output)

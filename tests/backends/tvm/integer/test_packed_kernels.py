@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from offramp.backends import tools
 from offramp.backends.tvm.bare import Bare
 from offramp.backends.tvm.integer import packed_dense, paired_conv, strips
-from offramp.backends.tvm.integer.conv import Addition
+from offramp.backends.tvm.integer.addition import Addition
 from offramp.backends.tvm.integer.packed_dense import Dense
 from offramp.backends.tvm.integer.paired_conv import PairedConv
 from offramp.backends.tvm.integer.runs import LARGEST_SUM, cut
