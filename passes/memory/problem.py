@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -47,14 +48,21 @@ class Problem:
 
     @property
     def lower_bound(self) -> int:
-        """Peak of live bytes: at each step its items are pairwise in conflict."""
+        """Peak of live bytes, and of the padding that alignment puts between them.
+
+        At each step its items are pairwise in conflict, so they lie one above the other; all but
+        the topmost are followed by their padding.
+        """
+        alignment = math.gcd(*(item.alignment for item in self.items))
         steps = max((item.live.bit_length() for item in self.items), default=0)
-        live = [0] * steps
+        live, most_padding = [0] * steps, [0] * steps
         for item in self.items:
+            padding = -item.size % alignment
             for start, end in item.intervals:
                 for step in range(start, end):
-                    live[step] += item.size
-        return max(live, default=0)
+                    live[step] += item.size + padding
+                    most_padding[step] = max(most_padding[step], padding)
+        return max((a - b for a, b in zip(live, most_padding, strict=True)), default=0)
 
 
 class Planner(Protocol):

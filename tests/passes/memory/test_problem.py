@@ -43,6 +43,13 @@ def test_lower_bound_is_the_peak_of_live_bytes() -> None:
     assert Problem(items).lower_bound == 30
 
 
+def test_lower_bound_counts_padding_below_the_topmost_item() -> None:
+    items = (Item("a", 10, 4, 0b1), Item("b", 21, 8, 0b1), Item("c", 32, 4, 0b1))
+    assert Problem(items).lower_bound == 12 + 21 + 32
+    assert peak(Problem(items), {"c": 0, "a": 32, "b": 48}) == 69
+    assert peak(Problem(items), {"b": 0, "c": 24, "a": 56}) == 66
+
+
 @pytest.mark.parametrize(
     ("offsets", "message"),
     [
