@@ -81,16 +81,22 @@ def test_a_quantised_float_network_runs_on_integers(target: str, shared: Path) -
     assert integers.flash.weights < 0.35 * whole.flash.weights
 
 
-@pytest.mark.arm
-def test_weights_of_four_bits_lie_two_a_byte(shared: Path) -> None:
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
+    ],
+)
+def test_weights_of_four_bits_lie_two_a_byte(target: str, shared: Path) -> None:
     """And answers are those of the same network on real numbers, up to roundings."""
     with np.load(shared / "data" / "kws" / "kws_dev500.npz") as data:
         x = data["x"][:64]
     model = shared / "models" / "kws_dscnn_float.onnx"
     options: dict[str, Any] = {"calibration": x, "exits": False}
-    mixed = options | {"quantize": "mixed", "quantize_drop": 99.0}
-    found = offramp.compile(model, target="cortex-m7", **mixed)
-    bytes_ = offramp.compile(model, target="cortex-m7", quantize="int8", **options)
+    mixed: dict[str, Any] = options | {"quantize": "mixed", "quantize_drop": 99.0}
+    found = offramp.compile(model, target=target, **mixed)
+    bytes_ = offramp.compile(model, target=target, quantize="int8", **options)
     (scores,) = found.run(x[:4]).outputs.values()
     (expected,) = offramp.compile(model, target="x86-64", **mixed).run(x[:4]).outputs.values()
     assert (scores.argmax(axis=1) == expected.argmax(axis=1)).all()

@@ -8,7 +8,7 @@ from offramp.passes.memory.greedy import greedy_by_size
 from offramp.passes.memory.problem import Item, Problem, check_placement, peak
 from offramp.passes.memory.search import Buffer, Instance, solve
 
-MOST_STATES = 40_000
+MOST_STATES = 100_000
 """Where the search gives up: a second or so, and the same on every machine."""
 
 

@@ -37,8 +37,9 @@ class Depthwise:
         """Rows of the input that are copied so that outputs may overwrite it; 0: they may not."""
         rows, columns = self.window.rows, self.window.columns
         same = rows.out == rows.size and columns.out == columns.size
-        straight = rows.stride == rows.dilation == columns.stride == 1
-        return rows.pad + 1 if same and straight else 0
+        if rows.dilation > 1 or not (same if rows.stride == 1 else rows.pad == 0):
+            return 0
+        return rows.pad + 1 if columns.out <= columns.size else 0
 
     @property
     def may_overwrite(self) -> bool:
@@ -149,8 +150,8 @@ def build_depthwise(spec: Depthwise) -> Any:
     line = columns.size * spec.channels
     with code.loop("image", window.batch) as image, code.loop("row", rows.out) as row:
         if spec.kept_rows:
-            place = spec.channels + row % spec.kept_rows * line
-            own = source.address((image * rows.size + row) * line)
+            place = spec.channels + row * rows.stride % spec.kept_rows * line
+            own = source.address((image * rows.size + row * rows.stride) * line)
             code.run(external_call(KeepRow().name, zeros.address(place), own, line))
         with code.loop("column", columns.out) as column:
             position = (image * rows.out + row) * columns.out + column
@@ -171,7 +172,7 @@ def build_depthwise(spec: Depthwise) -> Any:
                     rows.dilation,
                     columns.dilation,
                     spec.scaling.zero,
-                    row,
+                    row * rows.stride,
                     spec.kept_rows,
                 )
             )

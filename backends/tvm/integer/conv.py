@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from offramp.backends.tvm.integer.scaling import Quantized, Scaling
 from offramp.backends.tvm.microkernels import Microkernel
-from offramp.backends.tvm.microkernels.integer_gather import IntegerGather
+from offramp.backends.tvm.microkernels.integer_gather import IntegerGather, KeepRows
 from offramp.backends.tvm.microkernels.integer_matrix import WIDEST, IntegerTile
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
 from offramp.backends.tvm.window import Window
@@ -78,9 +78,29 @@ class IntegerConv:
         return filters * self.steps * 4 // self.together
 
     @property
+    def is_backward(self) -> bool:
+        """Whether the last tile comes first: then outputs wider than inputs may overwrite them."""
+        return self.window.is_pointwise and self.filters > self.channels
+
+    @property
+    def kept_rows(self) -> int:
+        """Rows of the input that are copied before they are read, so that rows of outputs may
+        overwrite them; 0: none are.
+
+        For the first layers of networks, whose inputs are images of few channels.
+        """
+        rows, columns = self.window.rows, self.window.columns
+        is_first = self.channels % 4 > 0 and self.window.batch == 1 and self.addition is None
+        if not is_first or rows.taps == 1 or rows.dilation > 1:
+            return 0
+        line, out_line = columns.size * self.channels, columns.out * self.filters
+        copied = (min(y * rows.stride - rows.pad + rows.taps, rows.size) for y in range(rows.out))
+        return rows.taps if all(n * line >= (y + 1) * out_line for y, n in enumerate(copied)) else 0
+
+    @property
     def may_overwrite(self) -> bool:
-        """Whether each tile of outputs may lie on the inputs gathered for it."""
-        return self.window.is_pointwise and self.channels == self.filters
+        """Whether outputs may lie on the inputs, from the same address on."""
+        return self.window.is_pointwise or self.kept_rows > 0
 
     @property
     def steps(self) -> int:
@@ -94,7 +114,13 @@ class IntegerConv:
 
     @property
     def workspace(self) -> int:
-        """Bytes for the gathered inputs of a tile."""
+        """Bytes for the gathered inputs of a tile, and for kept rows."""
+        kept = self.kept_rows * self.window.columns.size * self.channels
+        return self.gathered + kept
+
+    @property
+    def gathered(self) -> int:
+        """Bytes of the gathered inputs of a tile."""
         return 2 * self.steps * self.pixels
 
     def tiles(self) -> Iterator[tuple[int, int, int]]:
@@ -124,7 +150,7 @@ class IntegerConv:
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        found: dict[Microkernel, None] = {}
+        found: dict[Microkernel, None] = {KeepRows(): None} if self.kept_rows else {}
         for _, _, pixels in self.tiles():
             found[self.gather(pixels)] = None
             found |= {self.tile(pixels, filters): None for _, _, filters in self.blocks()}
@@ -164,10 +190,32 @@ def build(spec: IntegerConv) -> Any:
         workspace=code.pointer("workspace", spec.workspace, "uint8"),
     )
     with code.loop("image", window.batch) as image, code.loop("row", window.rows.out) as row:
-        for first, count, pixels in spec.tiles():
+        if spec.kept_rows:
+            _keep_rows(spec, code, arrays, row)
+        runs = list(spec.tiles())
+        for first, count, pixels in reversed(runs) if spec.is_backward else runs:
             with code.loop("tile", count) as index:
-                _tile(spec, code, arrays, (image, row, first + index * pixels), pixels)
+                tile = count - 1 - index if spec.is_backward else index
+                _tile(spec, code, arrays, (image, row, first + tile * pixels), pixels)
     return code.build()
+
+
+def _keep_rows(spec: IntegerConv, code: FunctionBuilder, arrays: _Arrays, row: Expr) -> None:
+    """Copy the rows that this row of outputs is the first to read."""
+    rows, columns = spec.window.rows, spec.window.columns
+    code.run(
+        external_call(
+            KeepRows().name,
+            arrays.workspace.address(spec.gathered),
+            arrays.input.address(0),
+            row,
+            rows.size,
+            columns.size * spec.channels,
+            rows.taps,
+            rows.stride,
+            rows.pad,
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -191,11 +239,12 @@ def _tile(
 ) -> None:
     image, row, column = place
     rows, columns = spec.window.rows, spec.window.columns
+    source = arrays.input.address(image * (rows.size * columns.size * spec.channels))
     code.run(
         external_call(
             spec.gather(pixels).name,
             arrays.workspace.address(0),
-            arrays.input.address(image * (rows.size * columns.size * spec.channels)),
+            arrays.workspace.address(spec.gathered) if spec.kept_rows else source,
             row * rows.stride - rows.pad,
             column * columns.stride - columns.pad,
             rows.size,
@@ -207,6 +256,7 @@ def _tile(
             columns.dilation,
             columns.stride,
             spec.zero,
+            *([] if spec.channels % 4 == 0 else [spec.kept_rows]),
         )
     )
     position = (image * rows.out + row) * columns.out + column

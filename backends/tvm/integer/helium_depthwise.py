@@ -21,6 +21,11 @@ class HeliumDepthwise(Depthwise):
     """Structure of a depthwise convolution; channels come in fours."""
 
     @property
+    def kept_rows(self) -> int:
+        """As elsewhere, but for strides: the microkernel copies one row for each that it writes."""
+        return super().kept_rows if self.window.rows.stride == 1 else 0
+
+    @property
     def filled(self) -> int:
         """Channels as whole vectors."""
         return -(-self.channels // BYTES) * BYTES

@@ -26,7 +26,10 @@ from offramp.backends.tvm.window import Window
 
 @dataclass(frozen=True)
 class PairedConv:
-    """Structure of an ungrouped convolution with several outputs in a row; see `IntegerConv`."""
+    """Structure of an ungrouped convolution; see `IntegerConv`.
+
+    narrow: weights have four bits; for even numbers of reduction steps.
+    """
 
     window: Window
     channels: int
@@ -34,6 +37,7 @@ class PairedConv:
     zero: int
     scaling: Scaling
     addition: Addition | None = None
+    narrow: bool = False
 
     @property
     def steps(self) -> int:
@@ -76,7 +80,8 @@ class PairedConv:
 
     def tile(self, pixels: int) -> PairedTile:
         """The microkernel of a tile."""
-        return PairedTile(pixels, Rounding.of(self.scaling), self.addition is not None)
+        rounding = Rounding.of(self.scaling)
+        return PairedTile(pixels, rounding, self.addition is not None, self.narrow)
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
@@ -85,17 +90,20 @@ class PairedConv:
 
 
 def pack(
-    weights: npt.NDArray[np.int8], table: npt.NDArray[np.int32]
+    spec: PairedConv, weights: npt.NDArray[np.int8], table: npt.NDArray[np.int32]
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Weights `[filters, channels, rows, columns]` in reading order, their runs, and scales.
 
-    table: of scales, which the runs add to.
+    table: of scales, which the runs add to. Narrow weights lie two a byte.
     """
     rows = np.ascontiguousarray(weights.transpose(0, 2, 3, 1)).reshape(len(weights), -1)
-    runs = [cut(row[None]) for row in rows]
+    runs = [cut(row[None], 2 if spec.narrow else 1) for row in rows]
     scales = table.reshape(len(rows), -1).copy()
     scales[:, 0] -= np.array([run.offset for run in runs], np.int32)
-    return rows.ravel(), np.concatenate([run.words for run in runs]), scales.ravel()
+    packed = rows.ravel()
+    if spec.narrow:
+        packed = (packed[1::2] << 4 | packed[::2] & 15).astype(np.int8)
+    return packed, np.concatenate([run.words for run in runs]), scales.ravel()
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,9 @@ def build(spec: PairedConv) -> Any:
     size = window.outputs * spec.filters
     arrays = _Arrays(
         input=code.pointer("input", window.inputs * spec.channels, "int8"),
-        weights=code.pointer("weights", spec.steps * spec.filters, "int8"),
+        weights=code.pointer(
+            "weights", spec.steps * spec.filters // (2 if spec.narrow else 1), "int8"
+        ),
         runs=code.pointer("runs", spec.steps * spec.filters, "int32"),
         scales=code.pointer("scales", spec.scaling.words * spec.filters, "int32"),
         residual=code.pointer("residual", size, "int8") if spec.addition else None,

@@ -31,11 +31,15 @@ class Runs:
         return len(self.lengths) << 15
 
 
-def cut(weights: npt.NDArray[np.int8]) -> Runs:
-    """The fewest runs that fit all lanes of weights `[lanes, taps]`."""
+def cut(weights: npt.NDArray[np.int8], together: int = 1) -> Runs:
+    """The fewest runs that fit all lanes of weights `[lanes, taps]`.
+
+    together: taps that count as one and are never parted.
+    """
+    magnitudes = np.abs(weights.astype(np.int32)).reshape(len(weights), -1, together).sum(axis=2)
     lengths: list[int] = []
     sums = np.zeros(len(weights), np.int32)
-    for magnitude in np.abs(weights.astype(np.int32)).T:
+    for magnitude in magnitudes.T:
         sums = sums + magnitude
         if not lengths or lengths[-1] == LONGEST_RUN or sums.max() > LARGEST_SUM:
             lengths.append(0)

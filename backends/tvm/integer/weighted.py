@@ -133,8 +133,12 @@ def _conv(sums: _Sums, *, helium: bool) -> Specified | None:
 
 def _is_narrow(sums: _Sums) -> bool:
     """Whether the weights need four bits only, and sums that count 16 times stay within 32."""
-    fits = sums.weights.min() >= -8 and sums.weights.max() <= 7
-    return fits and sums.weights[0].size % 8 == 0 and 16 * sums.largest < 2**31
+    fits = sums.weights[0].size % 8 == 0 and 16 * sums.largest < 2**31
+    return fits and _need_four_bits(sums.weights)
+
+
+def _need_four_bits(weights: Weights) -> bool:
+    return bool(weights.min() >= -8 and weights.max() <= 7)
 
 
 def _strips(sums: _Sums) -> Specified:
@@ -156,8 +160,10 @@ def _packed(sums: _Sums) -> Specified | None:
         rows = sums.weights.reshape(anchor.filters, -1)
         return dense, (*kernel.sources, *packed_dense.pack(dense, rows, table))
     structure = (anchor.channels, anchor.filters, kernel.inputs[0].zero, sums.scaling, added)
-    constants = paired_conv.pack(sums.weights, table)
-    return PairedConv(window, *structure), (kernel.sources[0], *constants, *kernel.sources[1:])
+    narrow = _need_four_bits(sums.weights) and sums.weights[0].size % 2 == 0
+    spec = PairedConv(window, *structure, narrow=narrow)
+    constants = paired_conv.pack(spec, sums.weights, table)
+    return spec, (kernel.sources[0], *constants, *kernel.sources[1:])
 
 
 def _residual(kernel: IntegerKernel) -> Addition | None:

@@ -10,6 +10,9 @@ magnitudes of the weights sum up to at most 255, for then |sum| < 2^15; so the w
 are cut into runs (see `offramp.backends.tvm.integer.runs`), and after each the halves move to sums
 of 32 bits. Words start at 0x80008000, so that halves are never negative and part without a borrow;
 `bias` makes up for that. A run is a jump into a chain of taps.
+
+Narrow weights lie two a byte, the first in the lower half, and count as one tap: two instructions
+more for both, but runs are longer.
 """
 
 from __future__ import annotations
@@ -29,17 +32,19 @@ class PairedTile:
     """Structure of a microkernel.
 
     pixels: outputs that are summed side by side. rounding: of the sums. adds: whether a
-    residual is added.
+    residual is added. narrow: whether weights have four bits.
     """
 
     pixels: int
     rounding: Rounding
     adds: bool = False
+    narrow: bool = False
 
     @property
     def name(self) -> str:
         """The C function's name."""
-        return f"paired_tile_{self.pixels}_{self.rounding.name}{'_plus' if self.adds else ''}"
+        kind = ("_plus" if self.adds else "") + ("_narrow" if self.narrow else "")
+        return f"paired_tile_{self.pixels}_{self.rounding.name}{kind}"
 
     @property
     def pairs(self) -> int:
@@ -55,8 +60,8 @@ class PairedTile:
             sums=", ".join(f"s{p} = first" for p in range(2 * self.pairs)),
             loop=over_runs(
                 f"uint32_t {', '.join(f'a{i} = 0x80008000u' for i in words)}; "
-                f"x += taps * {self.pairs}; w += taps;",
-                self._tap,
+                f"x += taps * {2 * self.pairs if self.narrow else self.pairs}; w += taps;",
+                self._two_taps if self.narrow else self._tap,
                 " ".join(f"s{2 * i} += a{i} & 0xffffu; s{2 * i + 1} += a{i} >> 16;" for i in words),
             ),
             scale=self.rounding.declared(),
@@ -71,6 +76,16 @@ class PairedTile:
         words = range(self.pairs)
         products = " ".join(f"a{i} += x[{i - left * self.pairs}] * v;" for i in words)
         return f"const uint32_t v = (uint32_t)w[-{left}]; {products}"
+
+    def _two_taps(self, left: int) -> str:
+        first = range(-2 * left * self.pairs, (1 - 2 * left) * self.pairs)
+        products = " ".join(
+            f"a{i} += x[{at}] * v; a{i} += x[{at + self.pairs}] * u;" for i, at in enumerate(first)
+        )
+        return (
+            f"const int32_t two = w[-{left}]; const uint32_t u = (uint32_t)(two >> 4), "
+            f"v = (uint32_t)((int32_t)((uint32_t)two << 28) >> 28); {products}"
+        )
 
     def _stores(self) -> Iterator[str]:
         for p in range(self.pixels):

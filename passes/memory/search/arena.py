@@ -13,9 +13,9 @@ from offramp.passes.memory.search.portfolio import Deadline, Portfolio
 
 FIRST_EFFORT = 20_000
 """States that a component may cost in the first round; twice as many in each further one."""
-EFFORT_WITH_CPSAT = 160_000
+EFFORT_WITH_CPSAT = 320_000
 """From this effort on, about two seconds, CP-SAT is asked as well."""
-STATES_PER_SECOND = 80_000
+STATES_PER_SECOND = 160_000
 """How CP-SAT's share compares: as much time as the search takes, about."""
 DEEP = 1000
 """Components of more buffers are placed without a limit first: the search may not get through."""

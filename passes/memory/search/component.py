@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from offramp.passes.memory.search.instance import Buffer, Clique, Instance
-from offramp.passes.memory.search.kernel import BUDGET, CAPACITY, NODES, Ints, Search, dive, search
+from offramp.passes.memory.search.kernel import (
+    BONUS,
+    BUDGET,
+    CAPACITY,
+    NODES,
+    Ints,
+    Search,
+    dive,
+    search,
+)
 
 TABLE_BYTES = 256 * 2**20
 FIRST_SLOTS = 2**12
@@ -19,6 +28,8 @@ slow: clearing the pages of a large one takes longer than most instances do."""
 GROWTH = 8
 MOST_DEPTH = 1500
 """Choices that may be open at a time; the search is recursive, and deeper ones end the process."""
+LEVEL_BONUS = 4
+"""One that is level with a neighbour is tried as if it came by this part of all ranks earlier."""
 HEADER = 2
 WORD = 64
 
@@ -127,8 +138,11 @@ class Searcher:
         state.rest[:] = self._totals
         for array in (state.low, state.placed, state.queued, state.failures):
             array[:] = 0
+        state.support[:] = state.members[state.starts[:-1]]
+        state.counts[:] = -1
         state.rank[:] = rank
-        state.counters[[CAPACITY, NODES, BUDGET]] = capacity, 0, budget
+        bonus = len(rank) // LEVEL_BONUS
+        state.counters[[CAPACITY, NODES, BUDGET, BONUS]] = capacity, 0, budget, bonus
         return state
 
     def _grow(self) -> None:
@@ -165,18 +179,23 @@ def _arrays(component: Component) -> Search:
         rest=np.zeros(m, np.int64),
         low=np.zeros(n, np.int64),
         placed=np.zeros(n, np.uint8),
+        support=np.empty(m, np.int64),
+        counts=np.empty(m, np.int64),
         queue=np.zeros(m, np.int64),
         queued=np.zeros(m, np.uint8),
         failures=np.zeros(m, np.int64),
         saved_floor=np.empty((depths, m), np.int64),
         saved_rest=np.empty((depths, m), np.int64),
         saved_low=np.empty((depths, n), np.int64),
+        saved_support=np.empty((depths, m), np.int64),
+        saved_counts=np.empty((depths, m), np.int64),
         saved_placed=np.empty((depths, n), np.uint8),
         options=np.empty((depths, max(counts) + 1), np.int64),
+        scores=np.empty(max(counts) + 1, np.int64),
         section=np.empty(depths, np.int64),
         raised=np.empty(depths, np.int64),
         keys=np.empty((depths, row), np.int64),
         tags=np.zeros(FIRST_SLOTS, np.uint64),
         table=np.empty((FIRST_SLOTS, row), np.int64),
-        counters=np.zeros(3, np.int64),
+        counters=np.zeros(4, np.int64),
     )

@@ -32,10 +32,12 @@ F = TypeVar("F", bound=Callable[..., object])
 
 FAILED, SOLVED, STOPPED = 0, 1, 2
 """What a search ends with: no placement exists, one was found, or the node budget was spent."""
-CAPACITY, NODES, BUDGET = 0, 1, 2
+CAPACITY, NODES, BUDGET, BONUS = 0, 1, 2, 3
 """Positions in `Search.counters`."""
 RAISE = -1
 """The option to lift the floor instead of placing a buffer."""
+SUPPORT_LOST, NEW_FLOOR = 1, 2
+"""Why a section is in the queue."""
 FAR = 1 << 62
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 SHIFT = np.uint64(29)
@@ -49,11 +51,15 @@ class Search(NamedTuple):
     starts: [m + 1], members: the buffers of section i are members[starts[i]:starts[i + 1]].
     by_first: [m + 1], how many buffers start in an earlier section.
     floor, rest: [m]. low: [n], the offset once placed. placed: [n].
+    support: [m], a buffer of each section that can lie on its floor, or lower.
+    counts: [m], what `count_options` gave, or -1 once the section or one of its buffers changed.
     queue, queued: [m], sections that await propagation. failures: [m], where states were dead.
     saved_*: the state on entering each depth. options: [depth, width]; section and raised: [depth].
+    scores: [width], by which the options being listed are sorted, the smallest first.
     keys: [depth, 2 + m + words of 64 buffers], the states in full.
     tags: [slots], hash of the state in each row of `table`, which failed.
-    counters: capacity, nodes so far, budget of nodes.
+    counters: capacity, nodes so far, budget of nodes, and a bonus: by how many ranks a buffer is
+        tried earlier for each side on which it leaves no step.
     """
 
     size: Ints
@@ -68,14 +74,19 @@ class Search(NamedTuple):
     rest: Ints
     low: Ints
     placed: Flags
+    support: Ints
+    counts: Ints
     queue: Ints
     queued: Flags
     failures: Ints
     saved_floor: Ints
     saved_rest: Ints
     saved_low: Ints
+    saved_support: Ints
+    saved_counts: Ints
     saved_placed: Flags
     options: Ints
+    scores: Ints
     section: Ints
     raised: Ints
     keys: Ints
@@ -85,60 +96,71 @@ class Search(NamedTuple):
 
 
 def compiled(function: F) -> F:
-    """Compile with numba; the machine code is cached where some folder can be written to."""
+    """Compile with numba; the machine code is cached where some folder can be written to.
+
+    Nothing here makes an array, so references to arrays need not be counted: doing that atomically
+    at every access took two thirds of the time.
+    """
     try:
-        return numba.njit(cache=True)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, _nrt=False)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # neither the package's folder nor the user's cache can be written to
-        return numba.njit(function)  # type: ignore[no-any-return]
+        return numba.njit(function, _nrt=False)  # type: ignore[no-any-return]
 
 
 @compiled
 def propagate(s: Search, waiting: int) -> bool:
     """Reach the fixed point from the sections in the queue; False if the state is dead."""
-    floors, rest, queue, queued, capacity = s.floor, s.rest, s.queue, s.queued, s.counters[CAPACITY]
-    low, placed, starts, members = s.low, s.placed, s.starts, s.members
+    floors, rest, low, placed = s.floor, s.rest, s.low, s.placed
     alive = True
     while waiting > 0:
         waiting -= 1
-        i = queue[waiting]
-        queued[i] = 0
+        i = s.queue[waiting]
+        has_new_floor = s.queued[i] == NEW_FLOOR
+        s.queued[i] = 0
         if not alive or rest[i] == 0:
             continue
-        floor = max(floors[i], lowest_member(placed, low, members[starts[i] : starts[i + 1]]))
-        floors[i] = floor
-        if floor + rest[i] > capacity:
+        s.support[i] = lowest_member(placed, low, s.members[s.starts[i] : s.starts[i + 1]])
+        floor = int(low[s.support[i]])
+        if floor > floors[i]:
+            floors[i] = floor
+            s.counts[i] = -1
+        elif not has_new_floor:
+            continue
+        floor = int(floors[i])
+        if floor + rest[i] > s.counters[CAPACITY]:
             s.failures[i] += 1
             alive = False
             continue
-        for k in range(starts[i], starts[i + 1]):
-            b = members[k]
-            if placed[b] or low[b] >= floor:
-                continue
-            low[b] = floor
-            waiting = enqueue(s, b, waiting)
+        for k in range(s.starts[i], s.starts[i + 1]):
+            b = s.members[k]
+            if not placed[b] and low[b] < floor:
+                waiting = lift(s, b, floor, waiting)
     return alive
 
 
 @compiled
-def enqueue(s: Search, b: int, waiting: int) -> int:
-    """Queue the sections whose floor is below the new lowest offset of b; the queue's length."""
-    floors, queue, queued, low = s.floor, s.queue, s.queued, s.low[b]
+def lift(s: Search, b: int, floor: int, waiting: int) -> int:
+    """Raise the lowest offset of b; queue the sections that it supported; the queue's length."""
+    floors, before = s.floor, s.low[b]
+    s.low[b] = floor
     for j in range(s.first[b], s.last[b]):
-        if not queued[j] and floors[j] < low:
-            queued[j] = 1
-            queue[waiting] = j
+        if floors[j] == before or floors[j] == floor:
+            s.counts[j] = -1
+        if s.support[j] == b and not s.queued[j] and floors[j] < floor:
+            s.queued[j] = SUPPORT_LOST
+            s.queue[waiting] = j
             waiting += 1
     return waiting
 
 
 @compiled
 def lowest_member(placed: Flags, low: Ints, members: Ints) -> int:
-    """The lowest offset that one of these buffers can have; FAR if all are placed."""
-    lowest = FAR
+    """The one of these buffers, not all placed, that can lie lowest."""
+    lowest, found = FAR, -1
     for b in members:
         if not placed[b] and low[b] < lowest:
-            lowest = low[b]
-    return lowest
+            lowest, found = low[b], b
+    return found
 
 
 @compiled
@@ -147,17 +169,19 @@ def apply(s: Search, depth: int, option: int) -> bool:
     i = s.section[depth]
     if option == RAISE:
         s.floor[i] = s.raised[depth]
+        s.counts[i] = -1
         s.queue[0] = i
-        s.queued[i] = 1
+        s.queued[i] = NEW_FLOOR
         return propagate(s, 1)
     top = s.low[option] + s.size[option]
     s.placed[option] = 1
     waiting = 0
     for j in range(s.first[option], s.last[option]):
         s.floor[j] = top
+        s.counts[j] = -1
         s.rest[j] -= s.size[option]
         s.queue[waiting] = j
-        s.queued[j] = 1
+        s.queued[j] = NEW_FLOOR
         waiting += 1
     return propagate(s, waiting)
 
@@ -196,13 +220,27 @@ def choose(s: Search, lo: int, hi: int, near: int) -> int:
         right = floors[end] if end < hi and rest[end] else FAR
         if floor < left and floor < right:
             for j in range(i, end):
-                count, away = count_options(s, j), abs(j - near)
+                if s.counts[j] < 0:
+                    s.counts[j] = count_options(s, j)
+                count, away = s.counts[j], abs(j - near)
                 if count < fewest or (
                     count == fewest and (floor < lowest or (floor == lowest and away < nearest))
                 ):
                     chosen, fewest, lowest, nearest = j, count, floor, away
         left, i = floor, end
     return chosen
+
+
+@compiled
+def level_sides(s: Search, b: int, floor: int) -> int:
+    """On how many sides a buffer on this floor would leave no step: 0, 1 or 2."""
+    top, left, right = floor + s.size[b], s.first[b] - 1, s.last[b]
+    sides = 0
+    if left < 0 or s.rest[left] == 0 or s.floor[left] == top:
+        sides += 1
+    if right == s.floor.shape[0] or s.rest[right] == 0 or s.floor[right] == top:
+        sides += 1
+    return sides
 
 
 @compiled
@@ -216,11 +254,12 @@ def list_options(s: Search, i: int, depth: int) -> int:
         b = s.members[k]
         if not is_option(placed, low, twin, b, floor):
             continue
+        key = rank[b] - s.counters[BONUS] * level_sides(s, b, floor)
         at = count
-        while at > 0 and rank[options[at - 1]] > rank[b]:
-            options[at] = options[at - 1]
+        while at > 0 and s.scores[at - 1] > key:
+            options[at], s.scores[at] = options[at - 1], s.scores[at - 1]
             at -= 1
-        options[at] = b
+        options[at], s.scores[at] = b, key
         count += 1
     s.section[depth] = i
     slack = s.counters[CAPACITY] - floor - s.rest[i]
@@ -239,39 +278,46 @@ def next_support(s: Search, i: int) -> int:
     A buffer pushed down lies on another one. The lowest of the section lies on one that is not in
     the section and not placed, since all that is placed ends at the floor or below.
     """
-    first, last, starts, members = s.first, s.last, s.starts, s.members
-    placed, low, size = s.placed, s.low, s.size
-    floor, lowest = s.floor[i], FAR
-    for k in range(starts[i], starts[i + 1]):
-        b = members[k]
-        if placed[b] or low[b] > floor:
-            lowest = lowest if placed[b] else min(lowest, low[b])
+    first, last, placed, low = s.first, s.last, s.placed, s.low
+    floor, lowest, left, right = s.floor[i], FAR, i, i + 1
+    for k in range(s.starts[i], s.starts[i + 1]):
+        b = s.members[k]
+        if placed[b]:
             continue
-        for m in range(starts[first[b]], starts[last[b]]):
-            under = members[m]
-            if not placed[under] and (first[under] > i or last[under] <= i):
-                lowest = min(lowest, low[under] + size[under])
-    return lowest
+        if low[b] > floor:
+            lowest = min(lowest, low[b])
+        else:
+            left, right = min(left, first[b]), max(right, last[b])
+    for under in range(s.by_first[right]):
+        if not placed[under] and (left < last[under] <= i or first[under] > i):
+            lowest = min(lowest, low[under] + s.size[under])
+    return int(lowest)
 
 
 @compiled
 def save(s: Search, lo: int, hi: int, depth: int) -> None:
     """Keep the state of sections lo..hi and of the buffers that start there."""
-    b, end = s.by_first[lo], s.by_first[hi]
-    s.saved_floor[depth, lo:hi] = s.floor[lo:hi]
-    s.saved_rest[depth, lo:hi] = s.rest[lo:hi]
-    s.saved_low[depth, b:end] = s.low[b:end]
-    s.saved_placed[depth, b:end] = s.placed[b:end]
+    for i in range(lo, hi):
+        s.saved_floor[depth, i] = s.floor[i]
+        s.saved_rest[depth, i] = s.rest[i]
+        s.saved_support[depth, i] = s.support[i]
+        s.saved_counts[depth, i] = s.counts[i]
+    for b in range(s.by_first[lo], s.by_first[hi]):
+        s.saved_low[depth, b] = s.low[b]
+        s.saved_placed[depth, b] = s.placed[b]
 
 
 @compiled
 def restore(s: Search, lo: int, hi: int, depth: int) -> None:
     """Undo what happened since `save`."""
-    b, end = s.by_first[lo], s.by_first[hi]
-    s.floor[lo:hi] = s.saved_floor[depth, lo:hi]
-    s.rest[lo:hi] = s.saved_rest[depth, lo:hi]
-    s.low[b:end] = s.saved_low[depth, b:end]
-    s.placed[b:end] = s.saved_placed[depth, b:end]
+    for i in range(lo, hi):
+        s.floor[i] = s.saved_floor[depth, i]
+        s.rest[i] = s.saved_rest[depth, i]
+        s.support[i] = s.saved_support[depth, i]
+        s.counts[i] = s.saved_counts[depth, i]
+    for b in range(s.by_first[lo], s.by_first[hi]):
+        s.low[b] = s.saved_low[depth, b]
+        s.placed[b] = s.saved_placed[depth, b]
 
 
 @compiled
@@ -324,7 +370,8 @@ def remember(s: Search, depth: int, length: int, tag: np.uint64) -> None:
     """Keep the state of this depth as one that fails, in place of what hashed there before."""
     slot = np.int64((tag >> SHIFT) % np.uint64(s.tags.shape[0]))
     s.tags[slot] = tag
-    s.table[slot, :length] = s.keys[depth, :length]
+    for at in range(length):
+        s.table[slot, at] = s.keys[depth, at]
 
 
 @compiled

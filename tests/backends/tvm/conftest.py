@@ -98,8 +98,10 @@ class PlanRunner:
     def _share(self, arguments: tuple[str, ...], pairs: tuple[tuple[int, int], ...]) -> None:
         for written, read in pairs[:1]:
             source, result = self._root(arguments[read]), self._root(arguments[written])
-            self._memory[result] = self._memory[source].copy()
-            self._memory[source] = self._memory[result]
+            longer = max(self._memory[source].size, self._memory[result].size)
+            shared = np.zeros(longer, self._memory[source].dtype)
+            shared[: self._memory[source].size] = self._memory[source]
+            self._memory[source] = self._memory[result] = shared
 
     def _root(self, name: str) -> str:
         return self.plan.buffers[name].alias_of or name
@@ -108,7 +110,8 @@ class PlanRunner:
         return self._memory[self._root(name)]
 
     def _answer(self, name: str) -> Array:
-        return self._array(name).reshape(self.plan.buffers[name].shape).copy()
+        shape = self.plan.buffers[name].shape
+        return self._array(name)[: int(np.prod(shape))].reshape(shape).copy()
 
 
 def _build(lowered: Lowered, folder: Path) -> Path:

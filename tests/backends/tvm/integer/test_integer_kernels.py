@@ -16,6 +16,7 @@ from offramp.backends.tvm.lower import Lowered, lower
 from offramp.compiler import targets
 from offramp.compiler.frontends.onnx import from_onnx
 from offramp.passes.memory import plan_memory
+from offramp.passes.simplify import simplify
 
 from .conftest import samples
 
@@ -110,3 +111,13 @@ def test_exact_answers_are_those_of_tflite(
         if exact:
             np.testing.assert_array_equal(found, expected)
         np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+
+
+@pytest.mark.shared
+def test_the_largest_tensor_is_all_that_a_chain_of_layers_needs(shared: Path) -> None:
+    """First layer, depthwise with stride and pointwise: all write over what they have read."""
+    program = simplify()(from_onnx(shared / "models" / "vww_mbv1_int8.onnx"))
+    plan = plan_memory(lower(program, targets.get("cortex-m7")).plan)
+    largest = max(buffer.nbytes for buffer in plan.buffers.values() if buffer.data is None)
+    copies = max(call.workspace for block in plan.blocks for call in block.calls)
+    assert largest < plan.memory.peak <= largest + copies + 64

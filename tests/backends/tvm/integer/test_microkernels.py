@@ -100,7 +100,7 @@ def test_a_tile_is_a_convolution(
                 gathered = np.zeros(spec.steps * pixels, np.int16)
                 getattr(library, spec.gather(pixels).name)(
                     pointer(gathered), pointer(image), row * stride - pad[0],
-                    column * stride - pad[1], height, width, channels, *taps, 1, 1, stride, zero,
+                    column * stride - pad[1], height, width, channels, *taps, 1, 1, stride, zero, 0,
                 )  # fmt: skip
                 for start, blocks, lanes in spec.blocks():
                     tile = spec.tile(pixels, lanes)
@@ -153,8 +153,8 @@ def test_a_plane_is_a_depthwise_convolution(
     image = random.integers(-128, 128, (height, width, channels), dtype=np.int8)
     weights = random.integers(-127, 128, (channels, 1, 3, 3), dtype=np.int8)
     table = np.stack([random.integers(-99, 99, channels), random.integers(1, 2**26, channels)], 1)
+    shifts = random.integers(0, 9, channels)
     if exact:
-        shifts = random.integers(0, 9, channels)
         table = np.concatenate([table, shifts[:, None], -np.minimum(shifts, 1)[:, None]], axis=1)
         table[:, 1] *= 32
     table = table.astype(np.int32)

@@ -101,25 +101,28 @@ WINDOWS = st.builds(
     SCALINGS,
     BYTES,
     st.booleans(),
+    st.booleans(),
     st.integers(0, 2**16),
 )
 @relaxed
 def test_a_paired_convolution_is_a_convolution(
     tmp_path: Path, window: Window, channels: int, filters: int, kind: tuple[bool, bool], zero: int,
-    adds: bool, seed: int,
+    adds: bool, narrow: bool, seed: int,
 ) -> None:  # fmt: skip
+    narrow = narrow and channels * window.taps % 2 == 0
     random = np.random.default_rng(seed)
     scaling, factors = scales(random, filters, kind)
     added = Addition(9000, 5000, 1 << 13, 14) if adds else None
-    spec = PairedConv(window, channels, filters, zero, scaling, added)
+    spec = PairedConv(window, channels, filters, zero, scaling, added, narrow)
     shape = (window.rows.size, window.columns.size, channels)
     image = random.integers(-128, 128, shape, dtype=np.int8)
     taps = (window.rows.taps, window.columns.taps)
-    weights = random.integers(-127, 128, (filters, channels, *taps), dtype=np.int8)
+    low, high = (-8, 8) if narrow else (-127, 128)
+    weights = random.integers(low, high, (filters, channels, *taps), dtype=np.int8)
     bias = random.integers(-9999, 9999, filters).astype(np.int32)
     found = np.zeros((window.rows.out, window.columns.out, filters), np.int8)
     residual = random.integers(-128, 128, found.shape, dtype=np.int8)
-    packed = paired_conv.pack(weights, factors.table(bias))
+    packed = paired_conv.pack(spec, weights, factors.table(bias))
     run(tmp_path, spec, image, *packed, *([residual] if adds else []), found)
     sums = np.einsum("yxijc,fcij->yxf", windows(image, window, zero), weights.astype(np.int64))
     expected = scaled_by(sums + bias, scaling, factors)

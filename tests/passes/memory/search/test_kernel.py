@@ -16,10 +16,10 @@ def test_without_a_folder_to_cache_in_it_compiles_all_the_same(
 ) -> None:
     original: Callable[..., Any] = numba.njit
 
-    def refuses_to_cache(*functions: object, cache: bool = False) -> object:
+    def refuses_to_cache(*functions: object, cache: bool = False, **options: object) -> object:
         if cache:
             raise RuntimeError("cannot cache function: no locator available for file")
-        return original(*functions)
+        return original(*functions, **options)
 
     monkeypatch.setattr(numba, "njit", refuses_to_cache)
 
