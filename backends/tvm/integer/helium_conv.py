@@ -1,7 +1,8 @@
 """Integer convolutions and dense layers through microkernels for Helium.
 
 The loops are output row and tile of neighbouring outputs: inputs of a tile are gathered in the
-workspace, as the bytes that they are, and multiplied with all filters.
+workspace, as the bytes that they are, and multiplied with all filters. Windows that overlap share
+what is gathered; inputs of pointwise convolutions are read where they lie.
 """
 
 from __future__ import annotations
@@ -211,7 +212,7 @@ def _inputs(
         taps = (rows.taps, columns.taps, rows.dilation, columns.dilation, columns.stride)
         rest = (*taps, spec.zero, pixels)
         code.run(external_call(HeliumGather().name, target, source, *geometry, *rest))
-    return arrays.workspace.address(0)
+    return target
 
 
 def _tile(

@@ -67,18 +67,17 @@ def scaled_exactly(sums: str, multipliers: str, shifts: str, scratch: str) -> It
     yield f"vrshl.s32 {sums}, {sums}, {shifts}"
 
 
-def filled(register: str, value: int, lane: str = "i32") -> str:
+def filled(register: str, value: int) -> str:
     """All lanes of a vector are one number of [-256, 255]."""
-    kind, bits = ("vmov", value) if value >= 0 else ("vmvn", ~value)
-    return f"{kind}.{lane} {register}, #{bits}"
+    instruction, bits = ("vmov", value) if value >= 0 else ("vmvn", ~value)
+    return f"{instruction}.i32 {register}, #{bits}"
 
 
-SCALE_IN_C = """\
+_SCALE = """\
 static inline int32_t {name}_scaled(int32_t sum, int32_t multiplier, int32_t shift) {{
   const int64_t product = (int64_t)(sum * (1 << {shift})) * multiplier;
 {rounding}}}
 """
-"""The same for one sum."""
 
 _ONCE = """\
   (void)shift;
@@ -93,4 +92,4 @@ _TWICE = """\
 def scale_in_c(name: str, scaling: Scaling) -> str:
     """A C function `NAME_scaled` that does to one sum what `scaled` does to a vector."""
     rounding = _TWICE if scaling.exact else _ONCE
-    return SCALE_IN_C.format(name=name, shift=scaling.shift, rounding=rounding)
+    return _SCALE.format(name=name, shift=scaling.shift, rounding=rounding)

@@ -63,10 +63,9 @@ static inline int8_t *filled(int8_t *to, int32_t value, int32_t bytes) {{
 _GATHER = """\
 __attribute__((noinline))
 static void helium_gather(
-                          void *to, const int8_t *in, int32_t row, int32_t column, int32_t rows,
-                          int32_t columns, int32_t channels, int32_t row_taps, int32_t column_taps,
-                          int32_t row_dilation, int32_t column_dilation, int32_t stride,
-                          int32_t zero, int32_t pixels) {
+    void *to, const int8_t *in, int32_t row, int32_t column, int32_t rows, int32_t columns,
+    int32_t channels, int32_t row_taps, int32_t column_taps, int32_t row_dilation,
+    int32_t column_dilation, int32_t stride, int32_t zero, int32_t pixels) {
   const int32_t run = column_dilation == 1 ? column_taps : 1;
   const int32_t line = columns * channels, last = row + (row_taps - 1) * row_dilation;
   const int32_t is_whole = row >= 0 && last < rows && run == column_taps;
