@@ -14,6 +14,8 @@ _BACKENDS = {
     "x86-64": "offramp.backends.x86_64",
     "cortex-m4": "offramp.backends.cortex_m",
     "cortex-m7": "offramp.backends.cortex_m",
+    "cortex-m55": "offramp.backends.cortex_m",
+    "riscv32": "offramp.backends.riscv",
 }
 
 

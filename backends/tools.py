@@ -17,6 +17,10 @@ _PACKAGES = {
     "arm-none-eabi-nm": "binutils-arm-none-eabi",
     "arm-none-eabi-size": "binutils-arm-none-eabi",
     "qemu-system-arm": "qemu-system-arm",
+    "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf and picolibc-riscv64-unknown-elf",
+    "riscv64-unknown-elf-nm": "binutils-riscv64-unknown-elf",
+    "riscv64-unknown-elf-size": "binutils-riscv64-unknown-elf",
+    "qemu-system-riscv32": "qemu-system-misc",
     "make": "make",
 }
 

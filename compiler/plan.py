@@ -55,7 +55,8 @@ class KernelCall:
     arguments: buffer names, inputs and constants first, then outputs.
     outputs: how many of the last arguments are written.
     in_place: pairs (output, input) of argument positions that may share one address, because the
-        kernel reads each element of the input no later than it writes that element of the output.
+        kernel has read whatever lies under a byte of the output for the last time when it writes
+        that byte; their sizes may differ.
     workspace: bytes of scratch the kernel wants while it runs, passed as last argument if not 0.
     nodes: ONNX nodes computed here, for reports and error messages.
     macs: multiply-accumulates.

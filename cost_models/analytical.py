@@ -1,8 +1,9 @@
 """A linear model per kind of kernel, with coefficients from the target's description.
 
 cost = per_mac * MACs + per_element * elements + per_call, summed over nodes, plus the driver's
-`per_block`. The coefficients in `compiler/targets/*.toml` are non-negative least squares over
-kernels of the emitted code, measured by `benchmarks/fit_costs.py`.
+`per_block`. Integer kernels have kinds of their own where a target has them; elsewhere a network in
+QDQ form runs on real numbers. The coefficients in `compiler/targets/*.toml` are non-negative least
+squares over kernels of the emitted code, measured by `benchmarks/fit_costs.py`.
 """
 
 from __future__ import annotations
@@ -33,9 +34,12 @@ class AnalyticalModel:
             UnsupportedError: a shape that the cost depends on is unknown.
         """
         found = features(node)
-        if found.kind == "free":
+        kind = found.kind
+        if found.integer is not None and "convert" in self._target.cost:
+            kind = found.integer
+        if kind == "free":
             return 0.0
-        per = self._coefficients(found.kind)
+        per = self._coefficients(kind)
         return (
             per.get("per_mac", 0.0) * found.macs
             + per.get("per_element", 0.0) * found.elements

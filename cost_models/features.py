@@ -8,6 +8,7 @@ from math import prod
 import onnx_ir as ir
 
 from offramp.compiler.ir.macs import node_macs, shape_of
+from offramp.cost_models import integers
 
 FREE = frozenset(
     {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Constant", "Shape"}
@@ -52,11 +53,15 @@ class Features:
     kind: key of the target's coefficients ("conv", "pointwise", "depthwise", "dense", "pool",
         "elementwise", "transcendental", "move" or "free").
     macs: multiply-accumulates. elements: the larger of elements read (first input) and written.
+    integer: the kind where a target has integer kernels, if it is another one: "int8_conv" and so
+        on for what they compute, "free" for what they take along, "convert" between real numbers
+        and integers.
     """
 
     kind: str
     macs: int
     elements: int
+    integer: str | None = None
 
 
 def features(node: ir.Node) -> Features:
@@ -70,7 +75,16 @@ def features(node: ir.Node) -> Features:
     written = prod(shape_of(node, node.outputs[0]))
     first = node.inputs[0] if node.inputs else None
     read = prod(shape_of(node, first)) if first is not None else 0
-    return Features(_kind(node), node_macs(node), max(read, written))
+    kind = _kind(node)
+    return Features(kind, node_macs(node), max(read, written), _integer_kind(node, kind))
+
+
+def _integer_kind(node: ir.Node, kind: str) -> str | None:
+    if integers.on_integers(node):
+        return f"int8_{kind}"
+    if integers.absorbed(node):
+        return "free"
+    return "convert" if node.op_type in ("QuantizeLinear", "DequantizeLinear") else None
 
 
 def _kind(node: ir.Node) -> str:

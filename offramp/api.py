@@ -17,6 +17,7 @@ from offramp.options import Options, target_of
 if TYPE_CHECKING:
     from offramp.backends.base import Bench
     from offramp.compiler.ir import Program
+    from offramp.layers import LayerCost
     from offramp.measure import Peer, Result, Session
 
 
@@ -73,6 +74,14 @@ class Artifact:
         peer = None if against is None else self._session.peer(against)
         return self._session.bench(), peer
 
+    def layers(self, measured: Bench) -> list[LayerCost]:
+        """MACs, cost, RAM in use and weights of every kernel call.
+
+        Args:
+            measured: what `bench` returned for this artifact.
+        """
+        return self._session.layers(measured)
+
     @cached_property
     def _session(self) -> Session:
         from offramp.measure import Session
@@ -108,6 +117,7 @@ def compile(
     finetune: bool = False,
     exact: bool = False,
     quantize: str | None = None,
+    quantize_drop: float = 0.5,
     force: bool = False,
     example_inputs: tuple[Any, ...] | None = None,
     print_after: str | None = None,
@@ -137,8 +147,11 @@ def compile(
         exact: round quantised operators as TFLite's reference kernels do, bit for bit, where they
             are computed in integers (on microcontrollers).
         quantize: "int8" turns a float network into 8-bit integers first, with ranges taken from
-            `train`, or else from the part of `calibration` that trains heads. Budget and
-            certificate of the exits are then relative to the quantised network.
+            `train`, or else from the part of `calibration` that trains heads. "mixed": weights of
+            as many layers as possible take four bits. Budget and certificate of the exits are then
+            relative to the quantised network.
+        quantize_drop: points of accuracy that "mixed" may lose on these samples against the float
+            network; without labels, answers that may change.
         force: replace an artifact that stands at `output`.
         example_inputs: positional inputs of a torch module, to export it with.
         print_after: name of the pass after which the Program is shown to the observer.
@@ -163,6 +176,7 @@ def compile(
         exact=exact,
         board=board,
         quantize=quantize,
+        quantize_drop=quantize_drop,
     )
     options.check_data(calibration, train)
     if output is not None:

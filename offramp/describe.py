@@ -170,9 +170,15 @@ def provenance(options: Options, model: str, inputs: Mapping[str, str]) -> dict[
         "seed": str(options.seed),
         "exits": "yes" if options.exits else "no",
         "finetune": "yes" if options.finetune else "no",
-        "quantised to": options.quantize or "as the model is",
+        "quantised to": _precision(options),
     }
     return found | {library: metadata.version(library) for library in LIBRARIES}
+
+
+def _precision(options: Options) -> str:
+    if options.quantize == "mixed":
+        return f"mixed, at most {options.quantize_drop:g} points lost"
+    return options.quantize or "as the model is"
 
 
 def _predicted_costs(program: Program, model: AnalyticalModel) -> dict[str, float]:

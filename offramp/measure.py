@@ -18,6 +18,7 @@ from offramp.compiler import artifact as folders
 from offramp.compiler.errors import UserError
 from offramp.compiler.manifest import Manifest, TensorSpec
 from offramp.data import Dataset
+from offramp.layers import LayerCost, layer_costs
 
 Array = npt.NDArray[Any]
 PEERS = ("onnxruntime",)
@@ -95,6 +96,10 @@ class Session:
     def bench(self) -> Bench:
         """Cost of every exit, RAM and flash."""
         return self._runner.bench(_example(self._manifest))
+
+    def layers(self, measured: Bench) -> list[LayerCost]:
+        """What every kernel call costs, from one measurement."""
+        return layer_costs(self._manifest, self._runner.interface, measured)
 
     def peer(self, name: str) -> Peer:
         """The network without exits in another runtime.

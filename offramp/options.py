@@ -9,7 +9,7 @@ from offramp.compiler import boards, targets
 from offramp.compiler.errors import UserError
 
 RISKS = ("drop", "flip")
-PRECISIONS = ("int8",)
+PRECISIONS = ("int8", "mixed")
 MAX_SEED = 2**32 - 1
 DEFAULT_TARGET = "x86-64"
 
@@ -33,6 +33,7 @@ class Options:
     exact: bool = False
     quantize: str | None = None
     board: str | None = None
+    quantize_drop: float = 0.5
 
     def __post_init__(self) -> None:
         targets.get(self.target)
@@ -49,6 +50,7 @@ class Options:
             raise UserError(
                 f"cannot quantise to {self.quantize!r}: expected one of {', '.join(PRECISIONS)}"
             )
+        _between("quantize drop (points)", self.quantize_drop, 0.0, 100.0)
         if not 0 <= self.seed <= MAX_SEED:
             raise UserError(f"seed is {self.seed}: expected 0 to {MAX_SEED}")
         if self.finetune and not self.exits:

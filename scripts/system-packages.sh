@@ -11,8 +11,13 @@ need() { # command package...
 need cc gcc libc6-dev
 need arm-none-eabi-gcc gcc-arm-none-eabi
 need qemu-system-arm qemu-system-arm
+need riscv64-unknown-elf-gcc gcc-riscv64-unknown-elf
+need qemu-system-riscv32 qemu-system-misc
 if ! command -v arm-none-eabi-gcc >/dev/null || [ "$(arm-none-eabi-gcc -print-file-name=libm.a)" = libm.a ]; then
     missing+=(libnewlib-arm-none-eabi)
+fi
+if ! riscv64-unknown-elf-gcc --specs=picolibc.specs -E - </dev/null >/dev/null 2>&1; then
+    missing+=(picolibc-riscv64-unknown-elf)
 fi
 if ! printf '#include <math.h>\nint main(void){return 0;}' | cc -x c - -o /dev/null 2>/dev/null; then
     missing+=(libc6-dev)

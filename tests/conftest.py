@@ -22,6 +22,10 @@ REQUIREMENTS = {
         all(shutil.which(tool) for tool in ("arm-none-eabi-gcc", "qemu-system-arm")),
         "install gcc-arm-none-eabi, libnewlib-arm-none-eabi and qemu-system-arm",
     ),
+    "riscv": (
+        all(shutil.which(tool) for tool in ("riscv64-unknown-elf-gcc", "qemu-system-riscv32")),
+        "install gcc-riscv64-unknown-elf, picolibc-riscv64-unknown-elf and qemu-system-misc",
+    ),
     "browser": (any(shutil.which(browser) for browser in BROWSERS), "install chromium"),
 }
 

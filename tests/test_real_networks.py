@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import offramp
+from offramp.backends.base import Bench
 from offramp.compiler import targets
 from offramp.compiler.ir import Program
 from offramp.compiler.oracle import Answers, Oracle
@@ -55,22 +56,65 @@ def test_networks_compile_quickly_and_agree(model: str, target: str, shared: Pat
     assert np.abs(found.reshape(y.shape) - y).max() <= 1e-4 * np.abs(y).max()
 
 
-@pytest.mark.arm
-def test_a_quantised_float_network_runs_on_integers(shared: Path) -> None:
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
+    ],
+)
+def test_a_quantised_float_network_runs_on_integers(target: str, shared: Path) -> None:
     """Within one unit of the scores in 8 bits: means round once where onnxruntime rounds twice."""
     with np.load(shared / "data" / "kws" / "kws_dev500.npz") as data:
         x = data["x"][:64]
     model = shared / "models" / "kws_dscnn_float.onnx"
     options: dict[str, Any] = {"calibration": x, "quantize": "int8", "exits": False}
-    artifact = offramp.compile(model, target="cortex-m7", **options)
+    artifact = offramp.compile(model, target=target, **options)
     (expected,) = offramp.compile(model, target="x86-64", **options).run(x[:4]).outputs.values()
     (found,) = artifact.run(x[:4]).outputs.values()
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
     assert np.abs(found - expected).max() <= 0.1
-    static = offramp.compile(model, target="cortex-m7", exits=False)
+    static = offramp.compile(model, target=target, exits=False)
     whole, integers = static.bench()[0], artifact.bench()[0]
+    check_layers(artifact, integers)
     assert integers.ram.arena < 0.35 * whole.ram.arena
     assert integers.flash.weights < 0.35 * whole.flash.weights
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
+    ],
+)
+def test_weights_of_four_bits_lie_two_a_byte(target: str, shared: Path) -> None:
+    """And answers are those of the same network on real numbers, up to roundings."""
+    with np.load(shared / "data" / "kws" / "kws_dev500.npz") as data:
+        x = data["x"][:64]
+    model = shared / "models" / "kws_dscnn_float.onnx"
+    options: dict[str, Any] = {"calibration": x, "exits": False}
+    mixed: dict[str, Any] = options | {"quantize": "mixed", "quantize_drop": 99.0}
+    found = offramp.compile(model, target=target, **mixed)
+    bytes_ = offramp.compile(model, target=target, quantize="int8", **options)
+    (scores,) = found.run(x[:4]).outputs.values()
+    (expected,) = offramp.compile(model, target="x86-64", **mixed).run(x[:4]).outputs.values()
+    assert (scores.argmax(axis=1) == expected.argmax(axis=1)).all()
+    assert np.abs(scores - expected).max() <= 0.1
+    narrow, wide = found.bench()[0], bytes_.bench()[0]
+    assert narrow.flash.weights < 0.72 * wide.flash.weights
+    assert narrow.per_exit[0].value < 1.1 * wide.per_exit[0].value
+
+
+def check_layers(artifact: offramp.Artifact, measured: Bench) -> None:
+    """Layers are all there is but the driver, and none uses more memory than there is."""
+    layers = artifact.layers(measured)
+    (final,) = measured.per_exit
+    total = sum(layer.value for layer in layers if layer.value is not None)
+    assert 0.999 * final.value < total < final.value
+    assert sum(layer.macs for layer in layers) == final.macs
+    peak = artifact.manifest.memory.peak
+    assert 0.9 * peak <= max(layer.ram for layer in layers) <= peak
 
 
 def with_random_exits(path: Path, samples: dict[str, Any]) -> tuple[Program, Answers]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from offramp.compiler.errors import InternalError, UserError
 from offramp.compiler.ir import Exit
-from offramp.compiler.plan import BlockPlan, Plan, distinct_constants
+from offramp.compiler.plan import BlockPlan, KernelCall, Plan, Storage, distinct_constants
 
 FILE = "interface.json"
 
@@ -34,6 +34,20 @@ class ExitPoint:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """One kernel call: its block and symbol, the ONNX nodes that it computes, and its work.
+
+    weights: bytes of the constants that it reads; those that calls share count for each.
+    """
+
+    block: str
+    kernel: str
+    nodes: tuple[str, ...]
+    macs: int
+    weights: int
+
+
+@dataclass(frozen=True)
 class Interface:
     """The generated code from outside.
 
@@ -41,6 +55,7 @@ class Interface:
         dearer arm where branches differ.
     arena: bytes of the arena, inputs and answers included, a multiple of `alignment`.
     weights: bytes of constants.
+    layers: all kernel calls, block by block.
     """
 
     name: str
@@ -54,6 +69,7 @@ class Interface:
     arena: int
     alignment: int
     weights: int
+    layers: tuple[Layer, ...]
 
     def write(self, folder: Path) -> None:
         """Write `interface.json`."""
@@ -74,6 +90,9 @@ def read(folder: Path) -> Interface:
         data[key] = tuple(Tensor(t["name"], tuple(t["shape"]), t["dtype"]) for t in data[key])
     data["exits"] = tuple(ExitPoint(**point) for point in data["exits"])
     data["macs"], data["blocks"] = tuple(data["macs"]), tuple(data["blocks"])
+    data["layers"] = tuple(
+        Layer(**{**layer, "nodes": tuple(layer["nodes"])}) for layer in data["layers"]
+    )
     return Interface(**data)
 
 
@@ -106,7 +125,17 @@ def describe(plan: Plan, alignment: int) -> Interface:
         arena=-(-plan.memory.peak // alignment) * alignment,
         alignment=alignment,
         weights=sum(constant.nbytes for constant in distinct_constants(plan)),
+        layers=tuple(
+            Layer(block.name, call.kernel, call.nodes, call.macs, _weights(plan, call))
+            for block in plan.blocks
+            for call in block.calls
+        ),
     )
+
+
+def _weights(plan: Plan, call: KernelCall) -> int:
+    read = [plan.buffers[name] for name in dict.fromkeys(call.reads)]
+    return sum(buffer.nbytes for buffer in read if buffer.storage is Storage.CONSTANT)
 
 
 def answer_values(block: BlockPlan) -> tuple[int, ...]:

@@ -56,7 +56,7 @@ typedef struct block {
 } block;
 
 static uint64_t entry_address, leave_address, count;
-static int counting;
+static int counting, writes_encodings;
 static block *blocks;
 static owner nobody, *owners, *current = &nobody;
 static FILE *out;
@@ -84,6 +84,13 @@ static void executed(unsigned int cpu, void *data)
     }
 }
 
+/* What stands before the mnemonic: on RISC-V the instruction's encoding. */
+static size_t skipped(const char *text)
+{
+    const size_t encoding = strcspn(text, " \t");
+    return writes_encodings ? encoding + strspn(text + encoding, " \t") : 0;
+}
+
 static void translated(plugin_id id, void *translation)
 {
     const size_t length = qemu_plugin_tb_n_insns(translation);
@@ -97,9 +104,10 @@ static void translated(plugin_id id, void *translation)
     for (size_t i = 0; i < length; ++i) {
         void *const guest = qemu_plugin_tb_get_insn(translation, i);
         char *const text = qemu_plugin_insn_disas(guest);
+        const char *const name = text + skipped(text);
         self->instructions[i].address = qemu_plugin_insn_vaddr(guest);
         snprintf(self->instructions[i].mnemonic, sizeof self->instructions[i].mnemonic, "%.*s",
-                 (int)strcspn(text, " \t"), text);
+                 (int)strcspn(name, " \t"), name);
         free(text);
     }
     const uint64_t address = self->instructions[0].address;
@@ -145,7 +153,7 @@ __attribute__((visibility("default"))) int qemu_plugin_install(plugin_id id, con
                                                                int argc, char **argv)
 {
     const char *path = NULL, *owners_path = NULL;
-    (void)info;
+    writes_encodings = !strncmp(*(const char *const *)info, "riscv", 5); /* name of the target */
     for (int i = 0; i < argc; ++i) {
         if (!strncmp(argv[i], "entry=", 6))
             entry_address = strtoull(argv[i] + 6, NULL, 0);

@@ -66,15 +66,15 @@ class Conversion:
 Group = Kernel | IntegerKernel | Conversion | anchors.RowSoftmax | View | Tail
 
 
-def group(graph: ir.Graph, *, integers: bool = False, exact: bool = False) -> list[Group]:
+def group(graph: ir.Graph, *, integers: str = "", exact: bool = False) -> list[Group]:
     """The kernels, views and tails of a graph, in execution order.
 
-    integers: whether quantised operators are computed in integers where a template fits;
-    otherwise they are computed as ONNX says, on real numbers. exact: with the rounding of TFLite's
-    reference kernels.
+    integers: the family of microkernels with which quantised operators are computed in integers
+    where a template fits; if empty, they are computed as ONNX says, on real numbers. exact: with
+    the rounding of TFLite's reference kernels.
     """
     matching.fold_constants(graph)
-    owned = _integer_kernels(graph, exact) if integers else {}
+    owned = _integer_kernels(graph, integers, exact) if integers else {}
     owners = _kernels(graph, set(owned))
     unneeded = matching.drop_dequantised(list(graph), set(owned))
     schedule = _Schedule()
@@ -114,20 +114,20 @@ def is_view(node: ir.Node) -> bool:
     return node.op_type in rules.VIEWS
 
 
-def _integer_kernels(graph: ir.Graph, exact: bool) -> dict[ir.Node, IntegerKernel]:
+def _integer_kernels(graph: ir.Graph, family: str, exact: bool) -> dict[ir.Node, IntegerKernel]:
     """The integer kernel of every node that belongs to one."""
     owners: dict[ir.Node, IntegerKernel] = {}
     for node in graph:
         kernel = matching.match(node) if node.op_type == "QuantizeLinear" else None
-        if kernel is not None and specify(kernel, is_exact=exact) is not None:
+        if kernel is not None and specify(kernel, family, is_exact=exact) is not None:
             if not exact:
-                kernel = _with_residual(kernel, owners) or kernel
+                kernel = _with_residual(kernel, owners, family) or kernel
             owners |= dict.fromkeys(kernel.nodes, kernel)
     return owners
 
 
 def _with_residual(
-    kernel: IntegerKernel, owners: dict[ir.Node, IntegerKernel]
+    kernel: IntegerKernel, owners: dict[ir.Node, IntegerKernel], family: str
 ) -> IntegerKernel | None:
     """A sum together with the convolution behind it: the later one, whose result nobody keeps."""
     if kernel.anchor is not None:
@@ -137,7 +137,7 @@ def _with_residual(
     for before in sorted(weighted, key=lambda k: list(owners).index(k.nodes[-1]), reverse=True):
         if before.weights is not None:
             fused = matching.with_residual(before, kernel)
-            if fused is not None and specify(fused, is_exact=False) is not None:
+            if fused is not None and specify(fused, family, is_exact=False) is not None:
                 return fused
     return None
 

@@ -90,9 +90,8 @@ class _Lowering:
                     selection = select(part, self.target)
                     calls.append(self._kernel(block, selection, result, nodes))
                 case IntegerKernel(result=result, nodes=nodes):
-                    calls.append(
-                        self._kernel(block, select_integer(part, exact=self.exact), result, nodes)
-                    )
+                    selection = select_integer(part, self.target, exact=self.exact)
+                    calls.append(self._kernel(block, selection, result, nodes))
                 case Conversion(node=node, spec=spec):
                     selection = select_conversion(_first(node), spec)
                     calls.append(self._kernel(block, selection, node.outputs[0], [node]))

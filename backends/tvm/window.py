@@ -124,9 +124,14 @@ class Window:
         """Input positions, all images together."""
         return self.batch * self.rows.size * self.columns.size
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether every output reads the input at its own position and nothing else."""
+        return self.rows.is_pointwise and self.columns.is_pointwise
+
     def flattened(self) -> Window:
         """The same window with axes that slide nowhere merged into one long row."""
-        if self.columns.is_pointwise and self.rows.is_pointwise:
+        if self.is_pointwise:
             merged = self.outputs
             return Window(1, Axis(1, 1, 1), replace(self.columns, size=merged, out=merged))
         return self

@@ -53,7 +53,7 @@ class Board:
     """A microcontroller board.
 
     description: vendor, microcontroller and core, in words. target: what to compile for.
-    fpu: Arm's name of the floating-point unit, as GCC's `-mfpu` spells it.
+    fpu: Arm's name of the floating-point unit, as GCC's `-mfpu` spells it; empty without one.
     instruction_cache, data_cache: bytes of the core's own caches; 0 where it has none.
     sources: the documents that the facts are from.
     """

@@ -27,6 +27,10 @@ def describe(node: ir.Node) -> str:
     return f"operator {domain + node.op_type!r} (node {name!r})"
 
 
+_INFERRED_SINCE = {"GreaterOrEqual": 16, "LessOrEqual": 16}
+"""Versions of operators from which on ONNX infers their output; older ones have the same."""
+
+
 def infer_node(node: ir.Node, opset_imports: dict[str, int]) -> None:
     """Set type and shape of every output of `node` by ONNX's own inference.
 
@@ -36,7 +40,8 @@ def infer_node(node: ir.Node, opset_imports: dict[str, int]) -> None:
     """
     import onnx
 
-    schema = onnx.defs.get_schema(node.op_type, opset_imports[node.domain], node.domain)
+    version = max(opset_imports[node.domain], _INFERRED_SINCE.get(node.op_type, 1))
+    schema = onnx.defs.get_schema(node.op_type, version, node.domain)
     imports = [onnx.helper.make_opsetid(d, v) for d, v in opset_imports.items()]
     inputs = [value for value in node.inputs if value is not None]
     try:

@@ -23,10 +23,12 @@ class Memory:
 class Board:
     """An emulated board.
 
-    machine: QEMU's name for it. processor: in words. flags: of GCC, for its processor.
+    machine: QEMU's name for it. clock: of its processor, in hertz. processor: in words. flags: of
+    GCC, for its processor.
     """
 
     machine: str
+    clock: int
     processor: str
     flags: str
 
@@ -54,7 +56,9 @@ class Target:
     fma_latency: multiply-accumulates that must be in flight to keep the units busy.
     max_unrolled: multiply-accumulates in the body of an innermost loop.
     panel: output channels that packed weights keep together; 0: as many as a register tile has.
-    microkernels: C output may use those of backends/tvm/microkernels.
+    microkernels: the family of backends/tvm/microkernels that C output may use: "arm", "helium"
+        (the same with Arm's vectors for microcontrollers) or "riscv"; empty for none. With one,
+        8-bit operators are computed in integers.
     float_maximum: the floating-point unit has one instruction for a maximum (Arm: FPv5).
     board: on which emitted code is emulated; None where it runs on this machine.
     extension: kernels are compiled for this processor as well, and chosen at run time.
@@ -75,7 +79,7 @@ class Target:
     cost: dict[str, dict[str, float]]
     memories: tuple[Memory, ...] = ()
     panel: int = 0
-    microkernels: bool = False
+    microkernels: str = ""
     float_maximum: bool = True
     extension: Extension | None = None
     board: Board | None = None

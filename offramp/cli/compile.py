@@ -10,7 +10,7 @@ import typer
 from offramp.cli.progress import showing_progress
 from offramp.cli.session import answering, ends_cleanly
 from offramp.cli.tables import compile_json, compile_tables
-from offramp.compiler import boards
+from offramp.compiler import boards, targets
 
 COMPILE_EXAMPLES = """\
 [bold]Examples[/bold]
@@ -47,7 +47,7 @@ def compile_command(
         str | None,
         typer.Option(
             "--target",
-            help="Machine to compile for: x86-64, cortex-m4 or cortex-m7.",
+            help=f"Machine to compile for: one of {', '.join(targets.names())}.",
             show_default="the board's, or x86-64",
         ),
     ] = None,
@@ -109,9 +109,19 @@ def compile_command(
             "--quantize",
             metavar="PRECISION",
             help="int8: turn a float network into 8-bit integers first; needs --calibration. "
+            "mixed: with weights of 4 bits in as many layers as --quantize-drop allows. "
             "Budget and certificate of exits are then relative to the quantised network.",
         ),
     ] = None,
+    quantize_drop: Annotated[
+        float,
+        typer.Option(
+            "--quantize-drop",
+            metavar="POINTS",
+            help="Accuracy that --quantize mixed may lose, on the samples that it takes ranges "
+            "from.",
+        ),
+    ] = 0.5,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the artifact in the output folder.")
     ] = False,
@@ -149,6 +159,7 @@ def compile_command(
             finetune=finetune,
             exact=exact,
             quantize=quantize,
+            quantize_drop=quantize_drop,
             force=force,
             print_after=print_after,
             observer=observer,

@@ -118,8 +118,8 @@ class HeadBuilder:
     def dense(self, width: int) -> None:
         """A fully connected layer."""
         weight = self._normal((self.channels, width), self.channels)
-        product = self._writer.op("MatMul", self.value, self._writer.constant(weight))
-        self.value = self._writer.op("Add", product, self._writer.constant(np.zeros(width)))
+        constants = [self._writer.constant(array) for array in (weight, np.zeros(width))]
+        self.value = self._writer.op("Gemm", self.value, *constants)
 
     def relu(self) -> None:
         """The activation of all fresh heads."""

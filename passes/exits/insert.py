@@ -113,7 +113,7 @@ class _Builder:
         first = len(self._answers) == 1
         return Draft(
             name,
-            [*before, *nodes, *write.nodes],
+            _with_dequantisations([*before, *nodes, *write.nodes]),
             (answer, score),
             () if every else (Edge(after),),
             _returns if every else _exits(spec.threshold, spec.criterion.name),
@@ -126,13 +126,15 @@ class _Builder:
         output = self._program.entry.operand(self._program.entry.terminator.operands[0])
         facts = Annotations(self._options.final_reach, None, self._options.final_accuracy)
         if not weight:
+            nodes = _with_dequantisations(nodes)
             return Draft("final", nodes, (output,), (), _returns, annotations=facts)
         write = NodeWriter(self._program.opset_imports, "final")
         end = self._task.logits.producer()
         kept = nodes[: nodes.index(end) + 1] if end is not None else nodes
         logits = _combine(write, self._task.logits, self._answers[-1], weight)
         answer = self._tail(write, logits)
-        return Draft("final", [*kept, *write.nodes], (answer,), (), _returns, annotations=facts)
+        nodes = _with_dequantisations([*kept, *write.nodes])
+        return Draft("final", nodes, (answer,), (), _returns, annotations=facts)
 
     def _instance(
         self, head: HeadGraph, point: ir.Value, name: str
@@ -166,6 +168,18 @@ class _Builder:
         data = [tensor.numpy() for tensor in constants if tensor is not None]
         copies = [write.constant(array, array.dtype) for array in data]
         return write.op("QuantizeLinear", scores, *copies)
+
+
+def _with_dequantisations(nodes: list[ir.Node]) -> list[ir.Node]:
+    """The nodes of a block, which dequantises for itself what earlier blocks computed.
+
+    So integers pass from block to block, and a kernel that reads them takes its scale from here.
+    """
+    made = {value for node in nodes for value in node.outputs}
+    reads = (value for node in nodes for value in node.inputs if value is not None)
+    before = [v.producer() for v in reads if v not in made]
+    own = [node for node in before if node is not None and node.op_type == "DequantizeLinear"]
+    return [*dict.fromkeys(own), *nodes]
 
 
 def _combine(write: NodeWriter, own: ir.Value, before: ir.Value, weight: float) -> ir.Value:

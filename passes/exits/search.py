@@ -10,7 +10,7 @@ import numpy as np
 from offramp.compiler.ir import Program
 from offramp.cost_models.base import CostModel
 from offramp.passes.exits.augmentation import accepted
-from offramp.passes.exits.backbone import Backbone, take
+from offramp.passes.exits.backbone import Backbone, take, tensors
 from offramp.passes.exits.candidates import Point, candidate_points, nodes_cost
 from offramp.passes.exits.copies import CannotCopyError, copied_nodes, copy_head
 from offramp.passes.exits.early import early_heads
@@ -22,6 +22,7 @@ from offramp.passes.exits.split import Part, Split
 from offramp.passes.exits.task import Task
 from offramp.passes.exits.trainable import HeadModule
 from offramp.passes.exits.training import Recipe, TrainingSet, head_logits, train
+from offramp.passes.quantize.sites import given_scale
 
 COPY_RANKS = (None, 2)
 """Dense copies, and copies with convolutions decoupled by this rank."""
@@ -31,6 +32,9 @@ LARGEST_HEAD = 0.35
 
 STATISTICS = 256
 """Training samples that the statistics of warm starts are measured on."""
+
+RANGE_SAMPLES = 512
+"""Training samples from which the ranges of integer heads are taken."""
 
 
 @dataclass
@@ -169,6 +173,16 @@ class HeadSearch:
             samples = self.recipe.samples / len(here) * (1.0 - point.spent.value / whole) ** 2
             activity = f"{span.activity} at {point.name!r}"
             self.train(here, data, samples, replace(step, activity=activity))
+            self._quantise(here, point)
+
+    def _quantise(self, modules: Sequence[HeadModule], point: Point) -> None:
+        """Bring trained heads to integers, if the network is."""
+        if given_scale(point.value) is None:
+            return
+        probes = tensors(take(self.split.train.samples, slice(RANGE_SAMPLES)))
+        (features,) = self.backbone.features(probes, [point])
+        for module in modules:
+            module.quantise(features, self.program.opset_imports, self.seed)
 
 
 @dataclass(frozen=True)

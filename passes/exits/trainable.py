@@ -7,6 +7,7 @@ dense layer is standardised in the same way.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from offramp.compiler.ir.clone import clone_nodes, clone_value
 from offramp.compiler.ir.draft import is_constant
 from offramp.passes.exits.candidates import Point
 from offramp.passes.exits.heads import HeadGraph, Statistics
+from offramp.passes.exits.quantised import QuantisedHeads, quantise
 
 HALVING = (2, 2)
 """Window and strides of the pooling that halves the resolution of a feature."""
@@ -30,7 +32,8 @@ HALVING = (2, 2)
 class HeadModule(nn.Module):
     """Heads that share layers; logits [N, classes] of each from features [N, ...].
 
-    Every float constant is a Parameter.
+    Every float constant is a Parameter. Once quantised, evaluation and `trained` are on integers,
+    until training goes on.
 
     Args:
         heads: with one feature, those that answer earlier first. Nodes that several hold run once.
@@ -44,6 +47,7 @@ class HeadModule(nn.Module):
         self._fixed: dict[ir.Value, Tensor] = {}
         self._norms = nn.ModuleDict()
         self._input_norms = nn.ModuleDict()
+        self._quantised: QuantisedHeads | None = None
         for head in reversed(heads):
             for node in self.own_nodes(head):
                 self._add_constants(node)
@@ -70,6 +74,8 @@ class HeadModule(nn.Module):
 
     def forward(self, feature: Tensor) -> tuple[Tensor, ...]:
         """Logits of a batch, by head."""
+        if self._quantised is not None:
+            return tuple(torch.from_numpy(x) for x in self._quantised.logits(feature.numpy()))
         state: dict[ir.Value, Tensor] = {self.heads[0].feature: feature, **self._fixed}
         for node in self._nodes:
             operands = [None if v is None else self._value(v, state) for v in node.inputs]
@@ -80,8 +86,20 @@ class HeadModule(nn.Module):
             state[node.outputs[0]] = self._norms[name](result) if name in self._norms else result
         return tuple(state[head.logits] for head in self.heads)
 
+    def train(self, mode: bool = True) -> HeadModule:
+        """As torch's; training is on real numbers."""
+        if mode:
+            self._quantised = None
+        return super().train(mode)
+
+    def quantise(self, features: Tensor, opsets: Mapping[str, int], seed: int) -> None:
+        """Bring the trained heads to integers, where their feature is; see `quantise`."""
+        self._quantised = quantise(self.trained(), features.numpy(), dict(opsets), seed)
+
     def trained(self) -> tuple[HeadGraph, ...]:
         """The heads with the current weights, normalisation folded in; they still share nodes."""
+        if self._quantised is not None:
+            return self._quantised.heads
         constants = {
             v: self._value(v, self._fixed).detach().cpu().numpy().copy()
             for node in self._nodes
@@ -129,9 +147,9 @@ class HeadModule(nn.Module):
             if node.outputs[0] in head.statistics:
                 _start_from(norm, head.statistics[node.outputs[0]])
             self._norms[name] = norm
-        elif node.op_type == "MatMul" and head.fresh:
+        elif node.op_type == "Gemm" and head.fresh:
             source = node.inputs[0]
-            first = not any(other.op_type == "MatMul" for other in _before(node, head))
+            first = not any(other.op_type == "Gemm" for other in _before(node, head))
             if first and source is not None and _rank(source) == 2:
                 width = source.shape.numpy()[-1] if source.shape is not None else 0
                 self._input_norms[name] = nn.BatchNorm1d(width, affine=False)
@@ -146,9 +164,9 @@ class HeadModule(nn.Module):
                 constants[weight] = constants[weight] * scale.reshape(shape)
                 constants[bias] = np.asarray(constants[bias] * scale + shift, np.float32)
         elif name in self._input_norms:
-            weight, bias = node.inputs[1], _bias_after(node)
+            weight, bias = node.inputs[1], node.inputs[2]
             scale, shift = _affine(self._input_norms[name])
-            if weight is not None:
+            if weight is not None and bias is not None:
                 moved = constants[bias] + shift @ constants[weight]
                 constants[bias] = np.asarray(moved, np.float32)
                 constants[weight] = constants[weight] * scale[:, None]
@@ -179,12 +197,6 @@ def _affine(norm: nn.Module) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.fl
         gain, offset = norm.get_parameter("weight"), norm.get_parameter("bias")
         scale, shift = scale * gain, shift * gain + offset
     return scale.detach().numpy(), shift.detach().numpy()
-
-
-def _bias_after(node: ir.Node) -> ir.Value:
-    """The constant that is added to a dense layer's product."""
-    (use,) = node.outputs[0].uses()
-    return next(v for v in use.node.inputs if v is not None and is_constant(v))
 
 
 def _with_data(value: ir.Value, array: npt.NDArray[np.float32]) -> ir.Value:

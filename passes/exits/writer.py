@@ -10,6 +10,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from offramp.compiler.ir.inference import infer_node
+from offramp.passes.quantize.sites import given_scale
+
+UNIT = 2**20
+"""One, in the fixed point of powers."""
+
+MOST_CLASSES = 2**31 // UNIT - 1
+"""Classes whose powers sum up to less than 32 bits."""
 
 
 class NodeWriter:
@@ -61,6 +68,25 @@ class NodeWriter:
         if logits not in self._softmax:
             self._softmax[logits] = self.op("Softmax", logits, axis=-1)
         return self._softmax[logits]
+
+    def top_probability(self, logits: ir.Value) -> ir.Value:
+        """The largest class probability.
+
+        Where logits are 8-bit integers q by one scale s, and no softmax is there, it is one over
+        the sum of exp(s (q - max q)), whose terms come from a table in fixed point: the sum is the
+        same integer on every machine, and so is what is decided by it.
+        """
+        scale = given_scale(logits)
+        node = logits.producer()
+        is_small = logits.shape is not None and int(logits.shape.numpy()[-1]) <= MOST_CLASSES
+        if scale is None or node is None or not is_small or logits in self._softmax:
+            return self.reduce("ReduceMax", self.softmax(logits), -1)
+        powers = np.rint(UNIT * np.exp(-scale.scale * np.arange(256.0)))
+        wide = self.op("Cast", node.inputs[0], to=int(ir.DataType.INT32))
+        distance = self.op("Sub", self.reduce("ReduceMax", wide, -1), wide)
+        terms = self.op("Gather", self.constant(powers, np.int32), distance, axis=0)
+        total = self.op("Cast", self.reduce("ReduceSum", terms, -1), to=int(ir.DataType.FLOAT))
+        return self.op("Div", self.constant([UNIT]), total)
 
     def _name(self, what: str) -> str:
         self._count += 1

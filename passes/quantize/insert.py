@@ -15,11 +15,14 @@ from offramp.compiler.ir.clone import clone_block
 from offramp.passes.base import Pass, PassResult
 from offramp.passes.quantize.observe import Seen, observe
 from offramp.passes.quantize.ranges import METHODS, Affine, activation
-from offramp.passes.quantize.sites import WEIGHTED, Site, sites
+from offramp.passes.quantize.sites import WEIGHTED, Site, given_scale, sites
 from offramp.passes.quantize.weights import quantised_layer
 from offramp.passes.quantize.writer import Writer
 
 PRECISIONS = ("int8",)
+
+NARROW = 4
+"""Bits of weights where few are enough."""
 
 FIRST_OPSET = 13
 """The first operator set whose (de)quantisation knows scales by channel."""
@@ -31,13 +34,15 @@ class Quantize(Pass):
 
     The result stays standard ONNX in QDQ form: activations have one scale and zero point a tensor,
     weights are symmetric with one scale a filter, biases are 32-bit. Everything else, and what the
-    network reads and answers, stays float32. Run it before exits go in.
+    network reads and answers, stays float32; what is dequantised already keeps its scale. Run it
+    before exits go in.
 
     precision: "int8".
     calibration: samples by input name, `[N, ...]`, from which ranges are taken.
     ranges: "mse" (least squared error), "percentile" or "minmax".
     correct_bias: let biases take up the mean error of rounded weights.
     seed: of the values that ranges are judged by.
+    narrow: names of the layers (`Site.name`) whose weights take four bits; `mixed` chooses them.
 
     Raises:
         UserError: an option is unknown, there are no samples or they do not fit, a tensor is not
@@ -50,6 +55,7 @@ class Quantize(Pass):
     ranges: str = "mse"
     correct_bias: bool = True
     seed: int = 0
+    narrow: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -62,24 +68,27 @@ class Quantize(Pass):
     def call(self, program: Program) -> PassResult:
         """Quantise what integers can compute; a network without such operators stays as it is."""
         self._check(program)
-        own = replace(
-            program, blocks={name: clone_block(block) for name, block in program.blocks.items()}
-        )
-        found = sites(own.entry.graph)
-        if not found:
+        seen = watch(program, self.calibration, self.seed)
+        if not seen:
             return PassResult(program, modified=False)
-        tensors = [value for site in found for value in (*site.reads, site.writes)]
-        inputs = [v for site in found if (v := site.node.inputs[0]) is not None]
-        seen = observe(own, list(dict.fromkeys([*tensors, *inputs])), self.calibration, self.seed)
+        return PassResult(self.with_ranges(program, seen), modified=True)
+
+    def with_ranges(self, program: Program, seen: Mapping[str, Seen]) -> Program:
+        """The same from what was seen before, see `watch`."""
+        blocks = {name: clone_block(block) for name, block in program.blocks.items()}
+        own = replace(program, blocks=blocks)
+        found = sites(own.entry.graph)
         writer = Writer(own.entry.graph)
-        scales = {value: self._affine(seen[value]) for value in dict.fromkeys(tensors)}
+        tensors = dict.fromkeys(value for site in found for value in (*site.reads, site.writes))
+        scales = {v: given_scale(v) or self._affine(seen[str(v.name)]) for v in tensors}
         for site in found:
             if site.node.op_type in WEIGHTED:
                 self._constants(writer, site, seen, scales)
         for value, scale in scales.items():
-            writer.round_trip(value, scale)
+            if given_scale(value) is None:
+                writer.round_trip(value, scale)
         writer.drop_unread()
-        return PassResult(own, modified=True)
+        return own
 
     def _affine(self, seen: Seen) -> Affine:
         return activation(seen.low, seen.high, seen.values, self.ranges)
@@ -88,12 +97,13 @@ class Quantize(Pass):
         self,
         writer: Writer,
         site: Site,
-        seen: Mapping[ir.Value, Seen],
+        seen: Mapping[str, Seen],
         scales: Mapping[ir.Value, Affine],
     ) -> None:
         source = site.node.inputs[0]
-        means = seen[source].means if self.correct_bias and source is not None else None
-        layer = quantised_layer(site.node, self.ranges, means)
+        means = seen[str(source.name)].means if self.correct_bias and source is not None else None
+        bits = NARROW if site.name in self.narrow else 8
+        layer = quantised_layer(site.node, self.ranges, means, bits)
         writer.constants(site.node, layer, scales[site.reads[0]].scale)
 
     def _check(self, program: Program) -> None:
@@ -117,3 +127,18 @@ class Quantize(Pass):
                 "cannot quantise without calibration samples: ranges of activations are taken from "
                 f"them; expected arrays for {', '.join(str(v.name) for v in program.inputs)}"
             )
+
+
+def watch(
+    program: Program, calibration: Mapping[str, npt.NDArray[Any]], seed: int = 0
+) -> dict[str, Seen]:
+    """What all tensors that are to be quantised, or feed layers that are, look like, by name.
+
+    Raises:
+        UserError: the samples do not fit, or a tensor is not finite on them.
+    """
+    found = sites(program.entry.graph)
+    tensors = [value for site in found for value in (*site.reads, site.writes)]
+    inputs = [value for site in found if (value := site.node.inputs[0]) is not None]
+    seen = observe(program, list(dict.fromkeys([*tensors, *inputs])), calibration, seed)
+    return {str(value.name): what for value, what in seen.items()}

@@ -62,18 +62,20 @@ def activation(low: float, high: float, values: npt.NDArray[np.float32], method:
     return tried[int(np.argmin(errors))]
 
 
-def weight_scales(filters: npt.NDArray[np.float32], method: str) -> npt.NDArray[np.float32]:
-    """Symmetric scales of weights `[filters, ...]`, one a filter.
+def weight_scales(
+    filters: npt.NDArray[np.float32], method: str, high: int = HIGH
+) -> npt.NDArray[np.float32]:
+    """Symmetric scales of weights `[filters, ...]`, one a filter, for integers up to `high`.
 
     A percentile of a few hundred weights means little: but for "mse", all are kept in range.
     """
     rows = filters.reshape(len(filters), -1).astype(np.float64)
-    full = np.maximum(np.abs(rows).max(axis=1) / HIGH, SMALLEST_SCALE)
+    full = np.maximum(np.abs(rows).max(axis=1) / high, SMALLEST_SCALE)
     if method != "mse":
         return np.asarray(full, np.float32)
     best, least = full, np.full(len(rows), np.inf)
     for fraction in FRACTIONS:
         scale = (full * fraction)[:, None]
-        error = ((np.clip(np.rint(rows / scale), -HIGH, HIGH) * scale - rows) ** 2).sum(axis=1)
+        error = ((np.clip(np.rint(rows / scale), -high, high) * scale - rows) ** 2).sum(axis=1)
         best, least = np.where(error < least, scale[:, 0], best), np.minimum(error, least)
     return np.asarray(best, np.float32)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from offramp.passes.layout import rules
+from offramp.passes.quantize.ranges import Affine
 from offramp.passes.simplify.rewriting import constant, sole_reader, static_shape
 
 WEIGHTED = frozenset({"Conv", "Gemm"})
@@ -27,6 +28,11 @@ class Site:
     reads: tuple[ir.Value, ...]
     writes: ir.Value
 
+    @property
+    def name(self) -> str:
+        """What the layer is called: its result's name."""
+        return str(self.node.outputs[0].name)
+
 
 def sites(graph: ir.Graph) -> list[Site]:
     """All operators of `graph` that integers can compute, in order."""
@@ -37,6 +43,20 @@ def sites(graph: ir.Graph) -> list[Site]:
             reads = tuple(_origin(value) for value in activations)
             found.append(Site(node, reads, _after_activations(node.outputs[0])))
     return found
+
+
+def given_scale(value: ir.Value) -> Affine | None:
+    """What the signed bytes are that `value` is computed from by one scale; None without such."""
+    node = value.producer()
+    if node is None or node.op_type != "DequantizeLinear" or node.domain != "":
+        return None
+    integers, scale = node.inputs[0], constant(node.inputs[1])
+    zero = constant(node.inputs[2]) if len(node.inputs) > 2 else np.zeros((), np.int8)
+    if integers is None or integers.dtype != ir.DataType.INT8 or constant(integers) is not None:
+        return None
+    if scale is None or scale.size != 1 or zero is None:
+        return None
+    return Affine(float(scale.reshape(())), int(zero.reshape(())))
 
 
 def _activations(node: ir.Node) -> list[ir.Value]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from offramp.passes.quantize.ranges import HIGH, weight_scales
+from offramp.passes.quantize.ranges import weight_scales
 from offramp.passes.simplify.rewriting import constant
 
 
@@ -36,7 +36,9 @@ class Layer:
         return (np.float32(input_scale) * self.scales).astype(np.float32)
 
 
-def quantised_layer(node: ir.Node, method: str, means: npt.NDArray[np.float64] | None) -> Layer:
+def quantised_layer(
+    node: ir.Node, method: str, means: npt.NDArray[np.float64] | None, bits: int = 8
+) -> Layer:
     """Quantise the constants of `node`, a Conv or Gemm.
 
     The bias takes up what rounding the weights shifts on average: the rounding errors times the
@@ -46,13 +48,15 @@ def quantised_layer(node: ir.Node, method: str, means: npt.NDArray[np.float64] |
         node: with constant weights.
         method: of the weights' ranges.
         means: of the input, by channel; None leaves the bias as it is.
+        bits: that weights take, sign included.
     """
+    high = 2 ** (bits - 1) - 1
     real = np.asarray(constant(node.inputs[1]), np.float32)
     axis = 0 if node.op_type == "Conv" or node.attributes.get_int("transB", 0) == 1 else 1
     filters = np.moveaxis(real, axis, 0)
-    scales = weight_scales(filters, method)
+    scales = weight_scales(filters, method, high)
     by_filter = scales.reshape(-1, *[1] * (filters.ndim - 1))
-    rounded = np.clip(np.rint(filters / by_filter), -HIGH, HIGH)
+    rounded = np.clip(np.rint(filters / by_filter), -high, high)
     given = constant(node.inputs[2]) if len(node.inputs) > 2 else None
     bias = np.zeros(len(filters)) if given is None else given.astype(np.float64)
     if means is not None:

@@ -216,7 +216,13 @@ def _buffers(biases: Floats) -> dict[str, Buffer]:
 
 
 @pytest.fixture(
-    params=["x86-64", pytest.param("cortex-m7", marks=pytest.mark.arm)], scope="session"
+    params=[
+        "x86-64",
+        pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("cortex-m55", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
+    ],
+    scope="session",
 )
 def target(request: pytest.FixtureRequest) -> str:
     """Every target that code is emitted for: a new one is added here."""

@@ -126,7 +126,14 @@ def test_a_scale_that_scales_nothing(refused: Refused, tmp_path: Path, scale: fl
     assert "above zero" in message
 
 
-@pytest.mark.parametrize("target", ["x86-64", pytest.param("cortex-m7", marks=pytest.mark.arm)])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "x86-64",
+        pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
+    ],
+)
 def test_blocked_quantisation(offramp: Command, tmp_path: Path, target: str) -> None:
     """Weights with a scale for every two of a row: no integer kernel has them, real numbers do."""
     made = quantised(0.1, blocked=True)
@@ -266,7 +273,10 @@ def test_calibration_data_that_does_not_fit(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--target", "z80"), "unknown target 'z80': expected one of cortex-m4, cortex-m7, x86-64"),
+        (
+            ("--target", "z80"),
+            "unknown target 'z80': expected one of cortex-m4, cortex-m55, cortex-m7, riscv32,",
+        ),
         (("--accuracy-drop", 0), "accuracy drop (points) is 0"),
         (("--confidence", 1.5), "confidence is 1.5"),
         (("--risk", "luck"), "unknown risk 'luck': expected one of drop, flip"),
@@ -302,16 +312,21 @@ def test_a_missing_compiler(
     assert "install gcc" in message
 
 
-@pytest.mark.arm
 @pytest.mark.parametrize(
-    ("present", "missing"), [("", "arm-none-eabi-gcc"), ("arm-none-eabi-*", "qemu-system-arm")]
+    ("target", "present", "missing"),
+    [
+        pytest.param("cortex-m7", "", "arm-none-eabi-gcc", marks=pytest.mark.arm),
+        pytest.param("cortex-m7", "arm-none-eabi-*", "qemu-system-arm", marks=pytest.mark.arm),
+        pytest.param("riscv32", "", "riscv64-unknown-elf-gcc", marks=pytest.mark.riscv),
+        pytest.param("riscv32", "riscv64-*", "qemu-system-riscv32", marks=pytest.mark.riscv),
+    ],
 )
 def test_a_missing_cross_compiler_or_emulator(
     offramp: Command, model: Path, npz: Npz, samples: dict[str, Array], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, present: str, missing: str,
+    monkeypatch: pytest.MonkeyPatch, target: str, present: str, missing: str,
 ) -> None:  # fmt: skip
     out, programs = tmp_path / "out", tmp_path / "bin"
-    assert offramp("compile", model, "--no-exits", "--target", "cortex-m7", "-o", out).code == 0
+    assert offramp("compile", model, "--no-exits", "--target", target, "-o", out).code == 0
     programs.mkdir()
     for program in Path("/usr/bin").glob(present) if present else ():
         (programs / program.name).symlink_to(program)

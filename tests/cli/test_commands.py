@@ -22,8 +22,12 @@ from tests.cli.conftest import Array, Command
 Npz = Callable[..., Path]
 COMPILE_KEYS = {"target", "static_cost", "expected_cost", "exits", "certificate"}
 EXIT_KEYS = {"block", "criterion", "threshold", "rate", "macs"}
-UNITS = {"x86-64": "ns", "cortex-m7": "instructions"}
-TARGETS = ["x86-64", pytest.param("cortex-m7", marks=pytest.mark.arm)]
+UNITS = {"x86-64": "ns", "cortex-m7": "instructions", "riscv32": "instructions"}
+TARGETS = [
+    "x86-64",
+    pytest.param("cortex-m7", marks=pytest.mark.arm),
+    pytest.param("riscv32", marks=pytest.mark.riscv),
+]
 
 
 def reference(model: Path, x: Array) -> Array:
@@ -67,13 +71,15 @@ def test_without_exits(
 
     measured = offramp("bench", out, "--json")
     assert measured.code == 0, measured.message
-    assert set(measured.data) == {"per_exit", "ram", "flash"}
+    assert set(measured.data) == {"per_exit", "expected", "worst", "ram", "flash", "layers"}
     (final,) = measured.data["per_exit"]
     assert set(final) == {"exit_index", "value", "unit", "macs", "source"}
     assert final | {"value": 0} == {
         "exit_index": 0, "value": 0, "unit": UNITS[target], "macs": macs, "source": "measured"
     }  # fmt: skip
     assert final["value"] > 0
+    assert measured.data["expected"]["value"] == measured.data["worst"]["value"] == final["value"]
+    assert sum(layer["macs"] for layer in measured.data["layers"]) == macs
     assert set(measured.data["ram"]) == {"arena", "static", "stack"}
     assert set(measured.data["flash"]) == {"code", "weights"}
     weights = 4 * (8 * 9 + 2 * 8 * 72 + 24)
@@ -114,8 +120,9 @@ def test_tables_for_people(
     assert "lowering" in compiled.message  # timing goes to standard error
     ran = offramp("run", tmp_path / "out", "--input", npz(x=samples["x"]))
     assert "100.0 %" in ran.stdout
-    measured = offramp("bench", tmp_path / "out")
+    measured = offramp("bench", tmp_path / "out", "--layers")
     assert "RAM: arena" in measured.stdout
+    assert "conv_0" in measured.stdout
 
 
 def test_a_board_that_holds_the_network(offramp: Command, model: Path, tmp_path: Path) -> None:

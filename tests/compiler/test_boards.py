@@ -33,6 +33,7 @@ def test_every_board_is_described_in_full(name: str) -> None:
         ("nucleo-f446re", "cortex-m4", 512, [128]),
         ("nano-33-ble", "cortex-m4", 1024 - 64, [256]),
         ("nucleo-f746zg", "cortex-m7", 1024, [64 + 240 + 16]),
+        ("longan-nano", "riscv32", 128, [32]),
         ("nucleo-h743zi2", "cortex-m7", 2048, [512, 128 + 128 + 32, 128, 64]),
     ],
 )

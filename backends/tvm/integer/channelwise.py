@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from offramp.backends.tvm.integer.conv import Addition
-from offramp.backends.tvm.integer.scaling import Scaling
+from offramp.backends.tvm.integer.addition import Addition
+from offramp.backends.tvm.integer.structure import DepthwiseConvolution
 from offramp.backends.tvm.microkernels import Microkernel
+from offramp.backends.tvm.microkernels.helium_elementwise import HeliumExactAdd
 from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise, KeepRow
 from offramp.backends.tvm.microkernels.integer_elementwise import Elementwise, IntegerElementwise
 from offramp.backends.tvm.tir import FunctionBuilder, external_call, tirx
@@ -18,26 +19,22 @@ from offramp.backends.tvm.window import Window
 
 
 @dataclass(frozen=True)
-class Depthwise:
-    """Structure of a depthwise convolution; channels come in fours. See `IntegerConv`."""
-
-    window: Window
-    channels: int
-    zero: int
-    scaling: Scaling
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates, taps outside the image included."""
-        return self.window.outputs * self.window.taps * self.channels
+class Depthwise(DepthwiseConvolution):
+    """For dual multiplies; channels come in fours."""
 
     @property
     def kept_rows(self) -> int:
         """Rows of the input that are copied so that outputs may overwrite it; 0: they may not."""
         rows, columns = self.window.rows, self.window.columns
         same = rows.out == rows.size and columns.out == columns.size
-        straight = rows.stride == rows.dilation == columns.stride == 1
-        return rows.pad + 1 if same and straight else 0
+        if rows.dilation > 1 or not (same if rows.stride == 1 else rows.pad == 0):
+            return 0
+        return rows.pad + 1 if columns.out <= columns.size else 0
+
+    @property
+    def may_overwrite(self) -> bool:
+        """Whether outputs may lie on the inputs."""
+        return self.kept_rows > 0
 
     @property
     def workspace(self) -> int:
@@ -93,17 +90,23 @@ class Sum:
 
 @dataclass(frozen=True)
 class ExactSum:
-    """Structure of a sum as TFLite's reference kernel computes it. zeros: of addends and sum."""
+    """Structure of a sum as TFLite's reference kernel computes it.
+
+    zeros: of addends and sum. helium: whether there are vectors.
+    """
 
     count: int
     zeros: tuple[int, int, int]
     low: int
     high: int
+    helium: bool = False
     macs: int = 0
     workspace: int = 0
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
+        if self.helium:
+            return (HeliumExactAdd(self.low, self.high),)
         return (IntegerElementwise(Elementwise.EXACT_ADD, self.low, self.high),)
 
 
@@ -137,8 +140,8 @@ def build_depthwise(spec: Depthwise) -> Any:
     line = columns.size * spec.channels
     with code.loop("image", window.batch) as image, code.loop("row", rows.out) as row:
         if spec.kept_rows:
-            place = spec.channels + row % spec.kept_rows * line
-            own = source.address((image * rows.size + row) * line)
+            place = spec.channels + row * rows.stride % spec.kept_rows * line
+            own = source.address((image * rows.size + row * rows.stride) * line)
             code.run(external_call(KeepRow().name, zeros.address(place), own, line))
         with code.loop("column", columns.out) as column:
             position = (image * rows.out + row) * columns.out + column
@@ -159,7 +162,7 @@ def build_depthwise(spec: Depthwise) -> Any:
                     rows.dilation,
                     columns.dilation,
                     spec.scaling.zero,
-                    row,
+                    row * rows.stride,
                     spec.kept_rows,
                 )
             )

@@ -13,48 +13,52 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from offramp.backends.tvm.integer.scaling import Scaling
+from offramp.backends.tvm.integer.structure import Convolution
 from offramp.backends.tvm.microkernels import Microkernel
-from offramp.backends.tvm.microkernels.integer_gather import IntegerGather
+from offramp.backends.tvm.microkernels.integer_gather import IntegerGather, KeepRows
 from offramp.backends.tvm.microkernels.integer_matrix import WIDEST, IntegerTile
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
-from offramp.backends.tvm.window import Window
 
 
 @dataclass(frozen=True)
-class Addition:
-    """A sum in fixed point: `(a * left + b * right + offset) >> shift`."""
+class IntegerConv(Convolution):
+    """For dual multiplies. narrow: weights have four bits; for reduction steps in eights."""
 
-    left: int
-    right: int
-    offset: int
-    shift: int
-
-
-@dataclass(frozen=True)
-class IntegerConv:
-    """Structure of an ungrouped convolution.
-
-    window: over the image, flattened where it slides nowhere. zero: zero point of the input.
-    scaling: of the sums. addition: of a residual.
-    """
-
-    window: Window
-    channels: int
-    filters: int
-    zero: int
-    scaling: Scaling
-    addition: Addition | None = None
+    narrow: bool = False
 
     @property
-    def macs(self) -> int:
-        """Multiply-accumulates, taps outside the image included."""
-        return self.window.outputs * self.window.taps * self.channels * self.filters
+    def together(self) -> int:
+        """Reduction steps whose weights one load fetches."""
+        return 8 if self.narrow else 4
+
+    def bytes_of(self, filters: int) -> int:
+        """Bytes of the weights of some filters."""
+        return filters * self.steps * 4 // self.together
+
+    @property
+    def is_backward(self) -> bool:
+        """Whether the last tile comes first: then outputs wider than inputs may overwrite them."""
+        return self.window.is_pointwise and self.filters > self.channels
+
+    @property
+    def kept_rows(self) -> int:
+        """Rows of the input that are copied before they are read, so that rows of outputs may
+        overwrite them; 0: none are.
+
+        For the first layers of networks, whose inputs are images of few channels.
+        """
+        rows, columns = self.window.rows, self.window.columns
+        is_first = self.channels % 4 > 0 and self.window.batch == 1 and self.addition is None
+        if not is_first or rows.taps == 1 or rows.dilation > 1:
+            return 0
+        line, out_line = columns.size * self.channels, columns.out * self.filters
+        copied = (min(y * rows.stride - rows.pad + rows.taps, rows.size) for y in range(rows.out))
+        return rows.taps if all(n * line >= (y + 1) * out_line for y, n in enumerate(copied)) else 0
 
     @property
     def may_overwrite(self) -> bool:
-        """Whether each tile of outputs may lie on the inputs gathered for it."""
-        return self.window.flattened().columns.is_pointwise and self.channels == self.filters
+        """Whether outputs may lie on the inputs, from the same address on."""
+        return self.window.is_pointwise or self.kept_rows > 0
 
     @property
     def steps(self) -> int:
@@ -68,7 +72,13 @@ class IntegerConv:
 
     @property
     def workspace(self) -> int:
-        """Bytes for the gathered inputs of a tile."""
+        """Bytes for the gathered inputs of a tile, and for kept rows."""
+        kept = self.kept_rows * self.window.columns.size * self.channels
+        return self.gathered + kept
+
+    @property
+    def gathered(self) -> int:
+        """Bytes of the gathered inputs of a tile."""
         return 2 * self.steps * self.pixels
 
     def tiles(self) -> Iterator[tuple[int, int, int]]:
@@ -87,10 +97,10 @@ class IntegerConv:
 
     def tile(self, pixels: int, filters: int) -> IntegerTile:
         """The microkernel of a tile."""
-        rounds = self.steps // 4
+        rounds = self.steps // self.together
         unroll = max(n for n in (4, 3, 2, 1) if rounds % n == 0)
         added = None if self.addition is None else self.addition.shift
-        return IntegerTile(pixels, filters, unroll, self.scaling, added)
+        return IntegerTile(pixels, filters, unroll, self.scaling, added, self.narrow)
 
     def gather(self, pixels: int) -> IntegerGather:
         """What collects the inputs of a tile."""
@@ -98,7 +108,7 @@ class IntegerConv:
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        found: dict[Microkernel, None] = {}
+        found: dict[Microkernel, None] = {KeepRows(): None} if self.kept_rows else {}
         for _, _, pixels in self.tiles():
             found[self.gather(pixels)] = None
             found |= {self.tile(pixels, filters): None for _, _, filters in self.blocks()}
@@ -108,16 +118,21 @@ class IntegerConv:
 def pack_weights(spec: IntegerConv, weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     """Weights `[filters, channels, rows, columns]` in reading order.
 
-    The order is block of filters, group of four reduction steps, filter in block, step in group;
-    steps run over window row, window column and channel, and are filled up with zeros.
+    The order is block of filters, group of reduction steps, filter in block, step in group; steps
+    run over window row, window column and channel, and are filled up with zeros. Narrow ones lie
+    two a byte, see `integer_matrix`.
     """
     rows = weights.transpose(0, 2, 3, 1).reshape(spec.filters, -1)
     padded = np.pad(rows, ((0, 0), (0, spec.steps - rows.shape[1])))
     parts = []
     for start, count, width in spec.blocks():
-        block = padded[start : start + count * width].reshape(count, width, -1, 4)
+        block = padded[start : start + count * width].reshape(count, width, -1, spec.together)
         parts.append(block.transpose(0, 2, 1, 3).ravel())
-    return np.concatenate(parts).astype(np.int8)
+    packed = np.concatenate(parts).astype(np.int8)
+    if not spec.narrow:
+        return packed
+    first, second = packed.reshape(-1, 2, 4).transpose(1, 0, 2)
+    return np.asarray(first * 16 | second & 15, np.int8).ravel()
 
 
 def build(spec: IntegerConv) -> Any:
@@ -126,17 +141,39 @@ def build(spec: IntegerConv) -> Any:
     size = window.outputs * spec.filters
     arrays = _Arrays(
         input=code.pointer("input", window.inputs * spec.channels, "int8"),
-        weights=code.pointer("weights", spec.steps * spec.filters, "int8"),
+        weights=code.pointer("weights", spec.bytes_of(spec.filters), "int8"),
         scales=code.pointer("scales", spec.scaling.words * spec.filters, "int32"),
         residual=code.pointer("residual", size, "int8") if spec.addition else None,
         output=code.pointer("output", size, "int8"),
         workspace=code.pointer("workspace", spec.workspace, "uint8"),
     )
     with code.loop("image", window.batch) as image, code.loop("row", window.rows.out) as row:
-        for first, count, pixels in spec.tiles():
+        if spec.kept_rows:
+            _keep_rows(spec, code, arrays, row)
+        runs = list(spec.tiles())
+        for first, count, pixels in reversed(runs) if spec.is_backward else runs:
             with code.loop("tile", count) as index:
-                _tile(spec, code, arrays, (image, row, first + index * pixels), pixels)
+                tile = count - 1 - index if spec.is_backward else index
+                _tile(spec, code, arrays, (image, row, first + tile * pixels), pixels)
     return code.build()
+
+
+def _keep_rows(spec: IntegerConv, code: FunctionBuilder, arrays: _Arrays, row: Expr) -> None:
+    """Copy the rows that this row of outputs is the first to read."""
+    rows, columns = spec.window.rows, spec.window.columns
+    code.run(
+        external_call(
+            KeepRows().name,
+            arrays.workspace.address(spec.gathered),
+            arrays.input.address(0),
+            row,
+            rows.size,
+            columns.size * spec.channels,
+            rows.taps,
+            rows.stride,
+            rows.pad,
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -160,11 +197,12 @@ def _tile(
 ) -> None:
     image, row, column = place
     rows, columns = spec.window.rows, spec.window.columns
+    source = arrays.input.address(image * (rows.size * columns.size * spec.channels))
     code.run(
         external_call(
             spec.gather(pixels).name,
             arrays.workspace.address(0),
-            arrays.input.address(image * (rows.size * columns.size * spec.channels)),
+            arrays.workspace.address(spec.gathered) if spec.kept_rows else source,
             row * rows.stride - rows.pad,
             column * columns.stride - columns.pad,
             rows.size,
@@ -176,6 +214,7 @@ def _tile(
             columns.dilation,
             columns.stride,
             spec.zero,
+            *([] if spec.channels % 4 == 0 else [spec.kept_rows]),
         )
     )
     position = (image * rows.out + row) * columns.out + column
@@ -187,9 +226,9 @@ def _tile(
                 tile.name,
                 arrays.output.address(place),
                 arrays.workspace.address(0),
-                arrays.weights.address(first * spec.steps),
+                arrays.weights.address(spec.bytes_of(first)),
                 arrays.scales.address(spec.scaling.words * first),
-                spec.steps // (4 * tile.unroll),
+                spec.steps // (spec.together * tile.unroll),
                 blocks,
                 spec.steps,
                 spec.filters,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from offramp.backends.tvm.anchors import constant
@@ -13,6 +14,14 @@ from offramp.backends.tvm.tir import FunctionBuilder, tirx
 from offramp.passes.layout import rules
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767), "uint16": (0, 65535)}
+
+
+ROUNDING = 1.5 * 2**23
+"""Added to a smaller float32 it leaves no bits for a fraction: the sum is rounded to even, and its
+bits count up from those of this number. No processor needs a function for that. Bits of larger
+numbers order as the numbers do, and those of negative ones are negative."""
+
+ROUNDING_BITS = int(np.float32(ROUNDING).view(np.int32))
 
 
 @dataclass(frozen=True)
@@ -56,16 +65,16 @@ def build(spec: Linear) -> Any:
     types = ("float32", spec.integer) if spec.quantises else (spec.integer, "float32")
     source = code.pointer("input", spec.count, types[0])
     output = code.pointer("output", spec.count, types[1])
-    scale, zero = tirx.FloatImm("float32", spec.scale), tirx.FloatImm("float32", float(spec.zero))
+    scale = tirx.FloatImm("float32", spec.scale)
     with code.loop("element", spec.count) as index:
         value = source.load(index)
         if spec.quantises:
-            low, high = (tirx.FloatImm("float32", float(end)) for end in RANGES[spec.integer])
-            rounded = tirx.call_pure_extern("float32", "rintf", value / scale) + zero
-            result = tirx.Cast(
-                spec.integer, tirx.Cast("int32", tirx.min(tirx.max(rounded, low), high))
-            )
+            low, high = RANGES[spec.integer]
+            bits = tirx.reinterpret("int32", value / scale + tirx.FloatImm("float32", ROUNDING))
+            steps = tirx.max(bits, 0) - (ROUNDING_BITS - spec.zero)
+            result = tirx.Cast(spec.integer, tirx.min(tirx.max(steps, low), high))
         else:
+            zero = tirx.FloatImm("float32", float(spec.zero))
             result = (tirx.Cast("float32", value) - zero) * scale
         code.store(output, index, result)
     return code.build()

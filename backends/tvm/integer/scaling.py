@@ -17,6 +17,9 @@ LARGEST = 2.0**31 - 1
 MOST_RIGHT = 31
 """Bits of the largest shift to the right; a factor that wants more makes nothing of any sum."""
 
+ROOM = 2
+"""Bits by which some microkernels shift sums further to the left where there is room."""
+
 WORDS = 2
 """Of a scale table for a channel: bias, multiplier."""
 
@@ -30,7 +33,7 @@ class Scaling:
 
     shift: to the left, before they are multiplied. low, high: bounds of the outputs, in
     [-128, 127]. zero: zero point of the outputs. exact: with the rounding of TFLite's reference
-    kernels.
+    kernels. has_room: sums may be shifted further to the left, by `ROOM` bits.
     """
 
     shift: int
@@ -38,6 +41,7 @@ class Scaling:
     high: int
     zero: int
     exact: bool
+    has_room: bool = False
 
     @property
     def words(self) -> int:
@@ -48,7 +52,8 @@ class Scaling:
     def name(self) -> str:
         """What it adds to the name of a C function; the zero point is an argument."""
         bounds = f"{self.low}to{self.high}".replace("-", "m")
-        return f"{self.shift}_{bounds}{'_exact' if self.exact else ''}"
+        exact, room = "_exact" if self.exact else "", "_room" if self.has_room else ""
+        return f"{self.shift}_{bounds}{exact}{room}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -11,114 +11,86 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from offramp.backends.tvm.anchors import Anchor
-from offramp.backends.tvm.integer import channelwise, conv, linear
+from offramp.backends.tvm.integer import (
+    channelwise,
+    conv,
+    dual_plane,
+    helium_conv,
+    helium_depthwise,
+    linear,
+    packed_dense,
+    paired_conv,
+    strips,
+    weighted,
+)
+from offramp.backends.tvm.integer.addition import addition
 from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
-from offramp.backends.tvm.integer.conv import Addition, IntegerConv
+from offramp.backends.tvm.integer.conv import IntegerConv
+from offramp.backends.tvm.integer.dual_plane import DualPlane
+from offramp.backends.tvm.integer.helium_conv import HeliumConv
+from offramp.backends.tvm.integer.helium_depthwise import HeliumDepthwise
 from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
-from offramp.backends.tvm.integer.scaling import Quantized, Scaling, exact, fixed_point
+from offramp.backends.tvm.integer.packed_dense import Dense
+from offramp.backends.tvm.integer.paired_conv import PairedConv
+from offramp.backends.tvm.integer.scaling import exact, fixed_point
+from offramp.backends.tvm.integer.strips import Strips
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
-IntegerSpec = IntegerConv | Depthwise | Mean | Sum | ExactSum | Linear
+IntegerSpec = weighted.Spec | Mean | Sum | ExactSum | Linear
 Argument = ir.Value | npt.NDArray[np.generic]
 Specified = tuple[IntegerSpec, tuple[Argument, ...]]
 
-DEEP = 96
-"""Reduction steps from which on exact scaling, eight instructions more an output, costs so little
-that it is always used."""
-
-ADDEND_BITS = 14
-"""Bits of the larger factor of a sum: products with bytes and their sum stay within 32 bits."""
+_BUILDERS: dict[type[IntegerSpec], Callable[[Any], Any]] = {
+    IntegerConv: conv.build,
+    HeliumConv: helium_conv.build,
+    PairedConv: paired_conv.build,
+    Dense: packed_dense.build,
+    Depthwise: channelwise.build_depthwise,
+    HeliumDepthwise: helium_depthwise.build,
+    DualPlane: dual_plane.build,
+    Strips: strips.build,
+    Mean: channelwise.build_mean,
+    Sum: channelwise.build_sum,
+    ExactSum: channelwise.build_exact_sum,
+    Linear: linear.build,
+}
 
 
 def build(spec: IntegerSpec) -> Any:
     """The TIR function of a specification."""
-    match spec:
-        case IntegerConv():
-            return conv.build(spec)
-        case Depthwise():
-            return channelwise.build_depthwise(spec)
-        case Mean():
-            return channelwise.build_mean(spec)
-        case Sum():
-            return channelwise.build_sum(spec)
-        case ExactSum():
-            return channelwise.build_exact_sum(spec)
-        case Linear():
-            return linear.build(spec)
+    return _BUILDERS[type(spec)](spec)
 
 
-def specify(kernel: IntegerKernel, *, is_exact: bool) -> Specified | None:
+def specify(kernel: IntegerKernel, family: str, *, is_exact: bool) -> Specified | None:
     """The specification and the arguments without the output; None if no template fits.
 
-    is_exact: whether all rounding is that of TFLite's reference kernels.
+    family: of microkernels, see `Target`. is_exact: whether all rounding is that of TFLite's
+    reference kernels.
     """
     anchor = kernel.anchor
     if anchor is None and is_exact:
-        return _exact_sum(kernel)
+        return _exact_sum(kernel, helium=family == "helium")
     if anchor is None:
         spec = _sum(kernel)
         return None if spec is None else (spec, tuple(kernel.sources))
     if anchor.weights is None:
         mean = _mean(kernel, anchor, is_exact)
         return None if mean is None else (mean, tuple(kernel.sources))
-    return _weighted(kernel, anchor, is_exact)
+    return weighted.specify(kernel, anchor, family, is_exact=is_exact)
 
 
 def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
     """Positions of the arguments on which the output may lie."""
     if isinstance(spec, Sum | ExactSum):
         return (0, 1)
-    if isinstance(spec, Depthwise) and spec.kept_rows:
-        return (0,)
-    if not isinstance(spec, IntegerConv):
+    if isinstance(spec, Depthwise | DualPlane | Strips):
+        return (0,) if spec.may_overwrite else ()
+    if not isinstance(spec, IntegerConv | HeliumConv | PairedConv):
         return ()
-    return (*([0] if spec.may_overwrite else []), *([3] if spec.addition else []))
-
-
-def _weighted(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Specified | None:
-    weights, source = kernel.weights, kernel.inputs[0]
-    is_depthwise = anchor.reduction is Reduction.WEIGHTED_SUM
-    if weights is None or (anchor.groups > 1 and not is_depthwise):
-        return None
-    real, product = source.scale * kernel.scales, kernel.product or kernel.output
-    bias = np.zeros(anchor.filters) if anchor.bias is None else np.rint(anchor.bias / real)
-    flat = weights.reshape(anchor.filters, -1).astype(np.int64)
-    largest = np.abs(bias) + 256 * np.abs(flat).sum(axis=1)
-    is_exact = is_exact or flat.shape[1] >= DEEP
-    factors = (exact if is_exact else fixed_point)(real / product.scale, int(largest.max()))
-    if factors is None:
-        return None
-    table = factors.table((bias - source.zero * flat.sum(axis=1)).astype(np.int32))
-    scaling = Scaling(factors.shift, kernel.low, kernel.high, product.zero, is_exact)
-    return (_depthwise if is_depthwise else _conv)(kernel, anchor, scaling, table)
-
-
-def _depthwise(
-    kernel: IntegerKernel, anchor: Anchor, scaling: Scaling, table: npt.NDArray[np.int32]
-) -> Specified | None:
-    weights = kernel.weights
-    if weights is None or kernel.product is not None or anchor.channels % 4:
-        return None
-    spec = Depthwise(anchor.window, anchor.channels, kernel.inputs[0].zero, scaling)
-    return spec, (*kernel.sources, channelwise.pack_depthwise(weights), table)
-
-
-def _conv(
-    kernel: IntegerKernel, anchor: Anchor, scaling: Scaling, table: npt.NDArray[np.int32]
-) -> Specified | None:
-    window, weights, added = anchor.window.flattened(), kernel.weights, None
-    if kernel.product is not None:
-        added = _addition([kernel.product, kernel.inputs[-1]], kernel.output)
-        if added is None or window.columns.out == 1:
-            return None
-    zero = kernel.inputs[0].zero
-    spec = IntegerConv(window, anchor.channels, anchor.filters, zero, scaling, added)
-    if weights is None:
-        return None
-    constants = (conv.pack_weights(spec, weights), table)
-    return spec, (kernel.sources[0], *constants, *kernel.sources[1:])
+    residual = 4 if isinstance(spec, PairedConv) else 3
+    return (*([0] if spec.may_overwrite else []), *([residual] if spec.addition else []))
 
 
 def _mean(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Mean | None:
@@ -139,11 +111,11 @@ def _mean(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Mean | None:
 
 def _sum(kernel: IntegerKernel) -> Sum | None:
     count = prod(rules.static_shape(kernel.result))
-    added = _addition(kernel.inputs, kernel.output)
+    added = addition(kernel.inputs, kernel.output)
     return None if added is None else Sum(count, added, kernel.low, kernel.high)
 
 
-def _exact_sum(kernel: IntegerKernel) -> Specified | None:
+def _exact_sum(kernel: IntegerKernel, *, helium: bool) -> Specified | None:
     """Addends are shifted by 20 bits and brought to twice the larger of their scales."""
     scales, output = [q.scale for q in kernel.inputs], kernel.output
     twice = 2.0 * max(scales)
@@ -152,17 +124,6 @@ def _exact_sum(kernel: IntegerKernel) -> Specified | None:
     if factors is None or factors.shift:
         return None
     zeros = (kernel.inputs[0].zero, kernel.inputs[1].zero, output.zero)
-    spec = ExactSum(prod(rules.static_shape(kernel.result)), zeros, kernel.low, kernel.high)
+    count = prod(rules.static_shape(kernel.result))
+    spec = ExactSum(count, zeros, kernel.low, kernel.high, helium)
     return spec, (*kernel.sources, factors.columns.ravel())
-
-
-def _addition(addends: Sequence[Quantized], output: Quantized) -> Addition | None:
-    """Two addends to one sum, in fixed point; None if their scales are too far from its."""
-    real = np.array([addend.scale / output.scale for addend in addends])
-    shift = ADDEND_BITS - int(np.ceil(np.log2(real.max())))
-    left, right = (int(factor) for factor in np.rint(real * 2.0**shift))
-    if not 1 <= shift <= 22:
-        return None
-    zeros = left * addends[0].zero + right * addends[1].zero
-    offset = (output.zero << shift) - zeros + (1 << (shift - 1))
-    return Addition(left, right, offset, shift)

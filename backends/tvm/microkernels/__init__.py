@@ -1,7 +1,8 @@
-"""Inner loops in Arm assembly, with the same loops in C for every other compiler.
+"""Inner loops that no compiler would form: C functions, which C files define above their kernels.
 
-All sums stay in floating-point registers, and load-multiple instructions feed them. C files call a
-microkernel as a static function defined above the kernels.
+For Arm they are assembly, with the same loops in C for every other compiler: all sums stay in
+registers, and load-multiple instructions feed them. For RISC-V they are C that packs operands, two
+in a word.
 """
 
 from __future__ import annotations
@@ -18,5 +19,5 @@ class Microkernel(Protocol):
         ...
 
     def source(self) -> str:
-        """Its static C definition: assembly for Arm with a floating-point unit, else loops."""
+        """Its static C definition: assembly for Arm with what it needs, else C."""
         ...

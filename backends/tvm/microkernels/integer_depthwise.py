@@ -21,6 +21,9 @@ INTRINSICS = """\
 #define pair_high(a, b) ((int32_t)(((uint32_t)(b) & 0xffff0000u) | (uint32_t)(a) >> 16))
 #if defined(__ARM_FEATURE_SIMD32)
 #define dual(a, b, sum) __smlad(a, b, sum)
+#define low_by_low(a, b, sum) __smlabb(a, b, sum)
+#define high_by_low(a, b, sum) __smlatb(a, b, sum)
+#define saturated(value) __ssat(value, 8)
 static inline int32_t scaled(int32_t sum, const int32_t *by, int32_t zero) {
   int32_t value;
   __asm("smmlar %0, %1, %2, %3" : "=r"(value) : "r"(sum), "r"(by[0]), "r"(zero));
@@ -29,6 +32,9 @@ static inline int32_t scaled(int32_t sum, const int32_t *by, int32_t zero) {
 #else
 #define dual(a, b, sum) \\
   ((sum) + (int16_t)(a) * (int16_t)(b) + ((a) >> 16) * ((b) >> 16))
+#define low_by_low(a, b, sum) ((sum) + (int16_t)(a) * (int16_t)(b))
+#define high_by_low(a, b, sum) ((sum) + ((a) >> 16) * (int16_t)(b))
+#define saturated(value) ((value) < -128 ? -128 : (value) > 127 ? 127 : (value))
 static inline int32_t scaled(int32_t sum, const int32_t *by, int32_t zero) {
   return (int32_t)(((int64_t)sum * by[0] + (int64_t)zero * 4294967296 + 0x80000000LL) >> 32);
 }
@@ -38,11 +44,13 @@ static inline int32_t scaled_exactly(int32_t sum, const int32_t *by, int32_t zer
   return ((high + ((1 << by[1]) >> 1) + (by[2] & (high >> 31))) >> by[1]) + zero;
 }
 static inline int8_t bounded(int32_t value, int32_t low, int32_t high) {
+  if (low == -128 && high == 127) return (int8_t)saturated(value);
   return (int8_t)(value < low ? low : value > high ? high : value);
 }
 #endif
 """
-"""Portable spelling of `smlad`, `pkhbt`, `pkhtb` and `smmlar`, and a clamp."""
+"""Portable spelling of `smlad`, `smlabb`, `smlatb`, `ssat`, `pkhbt`, `pkhtb` and `smmlar`, and a
+clamp."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from enum import Enum
 
 from offramp.backends.tvm.microkernels.integer_depthwise import INTRINSICS
 from offramp.backends.tvm.microkernels.integer_gather import WIDEN
+from offramp.backends.tvm.microkernels.rounding import ROUNDING
 
 
 class Elementwise(Enum):
@@ -39,16 +40,21 @@ class IntegerElementwise:
     def source(self) -> str:
         """The C definition."""
         text = _TEMPLATES[self.kind].format(name=self.name, low=self.low, high=self.high)
-        return WIDEN + INTRINSICS + text
+        return WIDEN + INTRINSICS + ROUNDING + text
 
 
 _EXACT_ADD = """\
 static void {name}(int8_t *out, const int8_t *left, const int8_t *right, const int32_t *scales,
                    int32_t count, int32_t left_zero, int32_t right_zero, int32_t zero) {{
+  const int32_t m0 = scales[0], by0 = scales[1], half0 = (1 << by0) >> 1, mask0 = scales[2];
+  const int32_t m1 = scales[3], by1 = scales[4], half1 = (1 << by1) >> 1, mask1 = scales[5];
+  const int32_t m2 = scales[6], by2 = scales[7], half2 = (1 << by2) >> 1, mask2 = scales[8];
   for (int32_t i = 0; i < count; ++i) {{
-    const int32_t a = scaled_exactly((left[i] - left_zero) * (1 << 20), scales, 0);
-    const int32_t b = scaled_exactly((right[i] - right_zero) * (1 << 20), scales + 3, 0);
-    out[i] = bounded(scaled_exactly(a + b, scales + 6, zero), {low}, {high});
+    const int32_t a0 = halved(high_word((left[i] - left_zero) * (1 << 22), m0));
+    const int32_t b0 = halved(high_word((right[i] - right_zero) * (1 << 22), m1));
+    const int32_t sum = shifted(a0, by0, half0, mask0) + shifted(b0, by1, half1, mask1);
+    const int32_t value = shifted(halved(high_word(sum * 4, m2)), by2, half2, mask2);
+    out[i] = bounded(value + zero, {low}, {high});
   }}
 }}
 """

@@ -15,7 +15,11 @@ WIDEN = """\
 #if defined(__ARM_FEATURE_SIMD32)
 #include <arm_acle.h>
 #define widen_even(w) ((int32_t)__sxtb16(w))
-#define widen_odd(w) ((int32_t)__sxtb16((w) >> 8 | (w) << 24))
+static inline int32_t widen_odd(uint32_t word) {
+  int32_t odd;
+  __asm("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(word));
+  return odd;
+}
 #else
 #define widen_even(w) \\
   ((int32_t)((uint32_t)(int8_t)((w) >> 16) << 16 | (uint16_t)(int16_t)(int8_t)(w)))
@@ -46,14 +50,37 @@ class IntegerGather:
 
     def source(self) -> str:
         """The C definition."""
-        body = _FOURS if self.whole else _SINGLES
-        return WIDEN + (_HEAD + body).replace("NAME", self.name).replace("PIXELS", str(self.pixels))
+        text = _HEAD.replace("KEPT", "" if self.whole else ", int32_t kept")
+        text += _FOURS if self.whole else _SINGLES
+        return WIDEN + text.replace("NAME", self.name).replace("PIXELS", str(self.pixels))
+
+
+@dataclass(frozen=True)
+class KeepRows:
+    """Copies the rows that a row of outputs is the first to read into a ring of as many as it
+    reads."""
+
+    name: str = "integer_keep_rows"
+
+    def source(self) -> str:
+        """The C definition."""
+        return _KEEP_ROWS
+
+
+_KEEP_ROWS = """\
+static void integer_keep_rows(void *ring, const int8_t *in, int32_t row, int32_t rows,
+                              int32_t line, int32_t taps, int32_t stride, int32_t pad) {
+  const int32_t end = row * stride - pad + taps;
+  for (int32_t y = row > 0 ? end - stride : 0; y < end && y < rows; ++y)
+    memcpy((int8_t *)ring + y % taps * line, in + y * line, (size_t)line);
+}
+"""
 
 
 _HEAD = """\
 static void NAME(void *to, const int8_t *in, int32_t row, int32_t column, int32_t rows,
                  int32_t columns, int32_t channels, int32_t row_taps, int32_t column_taps,
-                 int32_t row_dilation, int32_t column_dilation, int32_t stride, int32_t zero) {
+                 int32_t row_dilation, int32_t column_dilation, int32_t stride, int32_t zeroKEPT) {
 """
 
 _FOURS = """\
@@ -100,14 +127,14 @@ _SINGLES = """\
   int16_t *x = to;
   int32_t k = 0;
   for (int32_t r = 0; r < row_taps; ++r) {
-    const int32_t y = row + r * row_dilation;
+    const int32_t y = row + r * row_dilation, at_row = kept > 0 && y >= 0 ? y % kept : y;
     for (int32_t t = 0; t < column_taps; ++t)
       for (int32_t c = 0; c < channels; ++c, ++k)
         for (int32_t p = 0; p < PIXELS; ++p) {
           const int32_t at = column + p * stride + t * column_dilation;
           const int32_t inside = y >= 0 && y < rows && at >= 0 && at < columns;
           x[((k / 4 * 2 + k % 2) * PIXELS + p) * 2 + k / 2 % 2] =
-              (int16_t)(inside ? in[(y * columns + at) * channels + c] : zero);
+              (int16_t)(inside ? in[(at_row * columns + at) * channels + c] : zero);
         }
   }
   for (; k % 4; ++k)

@@ -10,6 +10,9 @@ weights take one load and two `sxtb16`, which leave the pairs (0, 2) and (1, 3):
 in the same way, so nothing is shuffled. Four outputs and four reduction steps take 13 instructions
 for 16 multiply-accumulates. `smmlar` scales a sum, rounds it and adds the zero point; exact tiles
 round twice, to 31 bits and to the result, as TFLite's reference kernels do.
+
+Weights of four bits lie two a byte, the first four of eight steps in the upper halves. There they
+count 16 times, and so do the sums and what they start from, until they are complete.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ WIDEST = 4
 DSP_GUARD = "#if defined(__thumb2__) && defined(__ARM_FEATURE_SIMD32)"
 """Thumb-2 with the 16-bit dual multiplies of Cortex-M4, M7 and their successors."""
 
+_UPPER = 0xF0F0F0F0
+"""The upper halves of four bytes."""
+
 _SUMS = ("r2", "r3", "r4", "r5")
 _INPUTS = ("r6", "r7", "r8", "r9")
 
@@ -35,8 +41,9 @@ class IntegerTile:
     """Structure of a microkernel.
 
     pixels, filters: outputs that are summed side by side; one of the two is 1. unroll: groups of
-    four reduction steps in a round; divides their number. scaling: of the sums. sum_shift: of the
-    sum with a residual; None without one. What is added to it is bounded by [-128, 127].
+    four reduction steps (narrow: eight) in a round; divides their number. scaling: of the sums.
+    sum_shift: of the sum with a residual; None without one. What is added to it is bounded by
+    [-128, 127]. narrow: weights have four bits.
     """
 
     pixels: int
@@ -44,11 +51,12 @@ class IntegerTile:
     unroll: int
     scaling: Scaling
     sum_shift: int | None = None
+    narrow: bool = False
 
     @property
     def name(self) -> str:
         """The C function's name."""
-        tile = f"{self.pixels}x{self.filters}_{self.unroll}"
+        tile = f"{self.pixels}x{self.filters}_{self.unroll}{'_narrow' if self.narrow else ''}"
         added = "" if self.sum_shift is None else f"_plus{self.sum_shift}"
         return f"integer_tile_{tile}_{self.scaling.name}{added}"
 
@@ -69,6 +77,8 @@ class IntegerTile:
             low=self.scaling.low,
             high=self.scaling.high,
             **(_PLAIN if self.sum_shift is None else _ADDING),
+            weights=(_NARROW if self.narrow else _BYTES).format(filters=self.filters),
+            start=_START_NARROW if self.narrow else "scale[0]",
             result="value" if self.sum_shift is None else _SUM.format(shift=self.sum_shift),
             words=self.scaling.words,
             scaled=(_EXACT if self.scaling.exact else _ROUNDED_ONCE).format(
@@ -105,26 +115,49 @@ class IntegerTile:
         yield f"ldr r0, [r0, #{_ROUNDS}]"
 
     def _pixels(self) -> Iterator[str]:
-        """Four steps of one filter for several pixels."""
+        """Four or eight steps of one filter for several pixels."""
+        yield "ldr r10, [r12], #4"
+        if not self.narrow:
+            yield from self._four_steps("r10")
+            return
+        yield f"and lr, r10, #{_UPPER}"
+        yield from self._four_steps("lr")
+        yield "lsl r10, r10, #4"
+        yield f"and lr, r10, #{_UPPER}"
+        yield from self._four_steps("lr")
+
+    def _four_steps(self, weights: str) -> Iterator[str]:
         inputs = _INPUTS[: self.pixels]
         for rotated in ("", ", ror #8"):
-            if not rotated:
-                yield "ldr r10, [r12], #4"
             yield f"ldmia r1!, {{{', '.join(inputs)}}}"
-            yield f"sxtb16 r11, r10{rotated}"
+            yield f"sxtb16 r11, {weights}{rotated}"
             for total, item in zip(_SUMS, inputs, strict=False):
                 yield f"smlad {total}, {item}, r11, {total}"
 
     def _filters(self) -> Iterator[str]:
-        """Four steps of several filters for one pixel."""
+        """Four or eight steps of several filters for one pixel."""
         weights = ("r8", "r9", "r10", "r11")[: self.filters]
-        yield "ldmia r1!, {r6, r7}"
         yield f"ldmia r12!, {{{', '.join(weights)}}}"
+        if self.narrow:
+            yield from self._narrow_filters(weights)
+            return
+        yield "ldmia r1!, {r6, r7}"
         for total, weight in zip(_SUMS, weights, strict=False):
             yield f"sxtb16 lr, {weight}"
             yield f"sxtb16 {weight}, {weight}, ror #8"
             yield f"smlad {total}, r6, lr, {total}"
             yield f"smlad {total}, r7, {weight}, {total}"
+
+    def _narrow_filters(self, weights: tuple[str, ...]) -> Iterator[str]:
+        for half in (0, 1):
+            yield "ldmia r1!, {r6, r7}"
+            for total, weight in zip(_SUMS, weights, strict=False):
+                for item, rotated in (("r6", ""), ("r7", ", ror #8")):
+                    yield f"and lr, {weight}, #{_UPPER}"
+                    yield f"sxtb16 lr, lr{rotated}"
+                    yield f"smlad {total}, {item}, lr, {total}"
+                if half == 0:
+                    yield f"lsl {weight}, {weight}, #4"
 
     def _finish(self) -> Iterator[str]:
         """Scale, round, clamp and store the sums; step on to the next filters."""
@@ -134,12 +167,14 @@ class IntegerTile:
         for i, total in enumerate(sums):
             if i == 0 or self.filters > 1:
                 yield from self._load_scales(4 * self.scaling.words * i)
+            if self.narrow:
+                yield f"asr {total}, {total}, #4"
             if self.scaling.shift:
                 yield f"lsl {total}, {total}, #{self.scaling.shift}"
             yield from self._scale(total)
             yield f"ssat {total}, #8, {total}"
             if self.sum_shift is None:
-                yield from self._bounded(total)
+                yield from bounded(total, self.scaling)
         yield f"add lr, lr, #{4 * self.scaling.words * self.filters}"
         yield f"str lr, [r0, #{_SCALES}]"
         if self.sum_shift is not None:
@@ -199,19 +234,18 @@ class IntegerTile:
             yield "mla lr, lr, r8, r9"
             yield f"mla {total}, {total}, r7, lr"
             yield f"ssat {total}, #8, {total}, asr #{shift}"
-            yield from self._bounded(total)
+            yield from bounded(total, self.scaling)
         yield "add r1, r1, #1"
         yield f"str r1, [r0, #{_RESIDUAL}]"
 
-    def _bounded(self, total: str) -> Iterator[str]:
-        for bound, default, condition in (
-            (self.scaling.low, -128, "lt"),
-            (self.scaling.high, 127, "gt"),
-        ):
-            if bound != default:
-                yield f"cmp {total}, #{bound}"
-                yield f"it {condition}"
-                yield f"mov{condition} {total}, #{bound}"
+
+def bounded(total: str, scaling: Scaling) -> Iterator[str]:
+    """Clamp a register that holds a signed byte to narrower bounds."""
+    for bound, default, condition in ((scaling.low, -128, "lt"), (scaling.high, 127, "gt")):
+        if bound != default:
+            yield f"cmp {total}, #{bound}"
+            yield f"it {condition}"
+            yield f"mov{condition} {total}, #{bound}"
 
 
 def _place(base: str, pixel: int) -> str:
@@ -232,6 +266,11 @@ _EXACT = """\
       value = (value + ((1 << scale[2]) >> 1) + (scale[3] & (value >> 31))) >> scale[2];
       value += zero;
 """
+_BYTES = "w[((f / {filters} * (steps / 4) + k / 4) * {filters} + f % {filters}) * 4 + k % 4]"
+_NARROW = """\
+((int8_t)(w[((f / {filters} * (steps / 8) + k / 8) * {filters} + f % {filters}) * 4 + k % 4] *
+                    (k % 8 < 4 ? 1 : 16)) >> 4)"""
+_START_NARROW = "scale[0] >> 4"
 _PLAIN = {"parameters": "", "fields": "", "values": ""}
 _ADDING = {
     "parameters": """,
@@ -268,11 +307,10 @@ static void {name}(int8_t *out, const void *x, const int8_t *w, const int32_t *s
   for (int32_t f = 0; f < blocks * {filters}; ++f)
     for (int32_t p = 0; p < {pixels}; ++p) {{
       const int32_t *scale = scales + {words} * f;
-      int32_t sum = scale[0];
+      int32_t sum = {start};
       for (int32_t k = 0; k < steps; ++k) {{
         int32_t half = k / 4 * 2 + k % 2, high = k / 2 % 2;
-        int32_t weight = (f / {filters} * (steps / 4) + k / 4) * {filters} + f % {filters};
-        sum += items[(half * {pixels} + p) * 2 + high] * w[weight * 4 + k % 4];
+        sum += items[(half * {pixels} + p) * 2 + high] * {weights};
       }}
 {scaled}      value = value < -128 ? -128 : value > 127 ? 127 : value;
       value = {result};

@@ -23,5 +23,5 @@ class MaxSoftmax(Criterion):
         return np.asarray(probabilities(answers[-1]).max(axis=1), np.float32)
 
     def emit(self, writer: NodeWriter, answers: Sequence[ir.Value]) -> ir.Value:
-        """Softmax and ReduceMax."""
-        return writer.reduce("ReduceMax", writer.softmax(answers[-1]), -1)
+        """See `NodeWriter.top_probability`."""
+        return writer.top_probability(answers[-1])

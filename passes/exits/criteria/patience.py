@@ -36,7 +36,7 @@ class Patience(Criterion):
 
     def emit(self, writer: NodeWriter, answers: Sequence[ir.Value]) -> ir.Value:
         """ArgMax of every answer, compared with the last one's."""
-        top = writer.reduce("ReduceMax", writer.softmax(answers[-1]), -1)
+        top = writer.top_probability(answers[-1])
         half = writer.op("Mul", top, writer.constant([0.5]))
         run = writer.op("Add", half, writer.constant([1.0]))
         last = writer.op("ArgMax", answers[-1], axis=-1, keepdims=1)

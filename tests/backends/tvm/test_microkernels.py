@@ -66,7 +66,7 @@ def network() -> onnx.ModelProto:
 
 
 @pytest.mark.arm
-@pytest.mark.parametrize("name", ["cortex-m4", "cortex-m7"])
+@pytest.mark.parametrize("name", ["cortex-m4", "cortex-m7", "cortex-m55"])
 def test_assembly_agrees_with_onnxruntime(tmp_path: Path, name: str) -> None:
     model, target = network(), targets.get(name)
     lowered = lower(from_onnx(model), target)

@@ -33,6 +33,15 @@ def test_sets_type_and_shape() -> None:
     assert conv.outputs[0].shape == [1, 16, 6, 6]
 
 
+@pytest.mark.parametrize("opset", [12, 13, 15, 16, 18])
+def test_comparisons_of_every_opset_have_a_shape(opset: int) -> None:
+    """ONNX itself infers nothing for those before 16; exits of such a network are read back."""
+    compare = node("GreaterOrEqual", value("x", 1, 1), value("limit"))
+    infer_node(compare, {"": opset})
+    assert compare.outputs[0].dtype == ir.DataType.BOOL
+    assert compare.outputs[0].shape == [1, 1]
+
+
 def test_reads_constant_operands() -> None:
     reshape = node("Reshape", value("x", 1, 12), constant("target", -1, 4))
     infer_node(reshape, OPSETS)

@@ -35,6 +35,7 @@ LOWERINGS: dict[str, Lowering] = {
     "Dropout": normalizing.dropout,
     "EyeLike": shapes.eye_like,
     "GRU": recurrent.gru,
+    "Gather": scattering.gather,
     "IsInf": elementwise.is_inf,
     "LSTM": recurrent.lstm,
     "LpNormalization": normalizing.lp_normalization,

@@ -1,11 +1,34 @@
-"""Operators that place values by index: OneHot and TensorScatter."""
+"""Operators that find or place values by index: Gather, OneHot and TensorScatter."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from offramp.backends.tvm.tail.operators.context import OperatorCall, replace_at
 from offramp.backends.tvm.tail.untyped import te, tirx
+
+
+def gather(call: OperatorCall) -> Any:
+    """Gather by computed indices: negative ones count from the end, and none leaves the data."""
+    if any(call.operand(i) is None for i in (0, 1)) or isinstance(call.operand(1), np.ndarray):
+        return None
+    shape, indices = call.type_of(0).shape, call.type_of(1).shape
+    axis = call.attribute("axis", 0) % len(shape)
+    extents = (*shape[:axis], *indices, *shape[axis + 1 :])
+
+    def compute(data: Any, index: Any) -> Any:
+        def element(*position: Any) -> Any:
+            end = axis + len(indices)
+            chosen = index(*position[axis:end]).astype("int32")
+            counted = tirx.Select(chosen < 0, chosen + shape[axis], chosen)
+            inside = tirx.max(tirx.min(counted, shape[axis] - 1), 0)
+            return data(*position[:axis], inside, *position[end:])
+
+        return te.compute(extents, element, name="gather")
+
+    return call.compute(compute, call.expression(0), call.expression(1))
 
 
 def one_hot(call: OperatorCall) -> Any:

@@ -16,6 +16,7 @@ from offramp.backends.tvm.lower import Lowered, lower
 from offramp.compiler import targets
 from offramp.compiler.frontends.onnx import from_onnx
 from offramp.passes.memory import plan_memory
+from offramp.passes.simplify import simplify
 
 from .conftest import samples
 
@@ -61,6 +62,8 @@ def test_the_program_stays_as_it_is(quantised: onnx.ModelProto) -> None:
     [
         pytest.param("cortex-m4", marks=pytest.mark.arm),
         pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("cortex-m55", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
         "x86-64",
     ],
 )
@@ -79,18 +82,26 @@ def test_answers_agree_with_onnxruntime(
     assert units.mean() < 0.5
 
 
-@pytest.mark.arm
 @pytest.mark.shared
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
+    ],
+)
 @pytest.mark.parametrize("model", ["ad_fcae", "kws_dscnn", "ic_resnet8", "vww_mbv1"])
-def test_exact_answers_are_those_of_tflite(model: str, shared: Path, tmp_path: Path) -> None:
+def test_exact_answers_are_those_of_tflite(
+    model: str, target: str, shared: Path, tmp_path: Path
+) -> None:
     """Bit for bit, softmax included; the fast kernels name the same class."""
     program = from_onnx(shared / "models" / f"{model}_int8.onnx")
     samples = np.load(shared / "models" / f"{model}_int8_samples.npz")
     for exact in (True, False):
         folder = tmp_path / str(exact)
         folder.mkdir()
-        lowered = lower(program, targets.get("cortex-m7"), exact=exact)
-        backend = backends.get("cortex-m7")
+        lowered = lower(program, targets.get(target), exact=exact)
+        backend = backends.get(target)
         backend.emit(Lowered(plan_memory(lowered.plan), lowered.kernels), folder)
         runner = backend.load(folder)
         (tensor,) = runner.interface.inputs
@@ -100,3 +111,13 @@ def test_exact_answers_are_those_of_tflite(model: str, shared: Path, tmp_path: P
         if exact:
             np.testing.assert_array_equal(found, expected)
         np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+
+
+@pytest.mark.shared
+def test_the_largest_tensor_is_all_that_a_chain_of_layers_needs(shared: Path) -> None:
+    """First layer, depthwise with stride and pointwise: all write over what they have read."""
+    program = simplify()(from_onnx(shared / "models" / "vww_mbv1_int8.onnx"))
+    plan = plan_memory(lower(program, targets.get("cortex-m7")).plan)
+    largest = max(buffer.nbytes for buffer in plan.buffers.values() if buffer.data is None)
+    copies = max(call.workspace for block in plan.blocks for call in block.calls)
+    assert largest < plan.memory.peak <= largest + copies + 64

@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offramp.backends import tools
+from offramp.backends.tvm.integer import dual_plane
 from offramp.backends.tvm.integer.channelwise import pack_depthwise
 from offramp.backends.tvm.integer.conv import IntegerConv, pack_weights
+from offramp.backends.tvm.integer.dual_plane import DualPlane
 from offramp.backends.tvm.integer.scaling import Scaling, exact, fixed_point
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_depthwise import IntegerDepthwise
@@ -51,9 +53,10 @@ def rounded(sums: np.ndarray, multiplier: Any, zero: int) -> Any:
 @given(
     size=st.tuples(st.integers(1, 5), st.integers(1, 6)),
     taps=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    channels=st.sampled_from([1, 3, 4, 8]),
+    channels=st.sampled_from([1, 3, 4, 8, 16]),
     filters=st.integers(1, 6),
     stride=st.integers(1, 2),
+    narrow=st.booleans(),
     zero=BYTES,
     seed=st.integers(0, 2**16),
 )
@@ -67,9 +70,11 @@ def test_a_tile_is_a_convolution(
     channels: int,
     filters: int,
     stride: int,
+    narrow: bool,
     zero: int,
     seed: int,
 ) -> None:
+    narrow = narrow and channels % 8 == 0
     random = np.random.default_rng(seed)
     height, width = size
     pad = (taps[0] // 2, taps[1] // 2)
@@ -79,11 +84,14 @@ def test_a_tile_is_a_convolution(
         Axis(height, out[0], taps[0], stride, pad[0]),
         Axis(width, out[1], taps[1], stride, pad[1]),
     )
-    spec = IntegerConv(window, channels, filters, zero, Scaling(0, -128, 127, 5, exact=False))
+    scaling = Scaling(0, -128, 127, 5, exact=False)
+    spec = IntegerConv(window, channels, filters, zero, scaling, narrow=narrow)
     image = random.integers(-128, 128, (height, width, channels), dtype=np.int8)
-    weights = random.integers(-127, 128, (filters, channels, *taps), dtype=np.int8)
+    low, high = (-8, 8) if narrow else (-127, 128)
+    weights = random.integers(low, high, (filters, channels, *taps), dtype=np.int8)
     table = np.stack([random.integers(-9999, 9999, filters), random.integers(1, 2**26, filters)], 1)
     table = table.astype(np.int32)
+    given = (table * [16 if narrow else 1, 1]).astype(np.int32)
     library = compiled(tmp_path, *spec.microkernels())
     packed, found = pack_weights(spec, weights), np.zeros((*out, filters), np.int8)
     for row in range(out[0]):
@@ -92,14 +100,14 @@ def test_a_tile_is_a_convolution(
                 gathered = np.zeros(spec.steps * pixels, np.int16)
                 getattr(library, spec.gather(pixels).name)(
                     pointer(gathered), pointer(image), row * stride - pad[0],
-                    column * stride - pad[1], height, width, channels, *taps, 1, 1, stride, zero,
+                    column * stride - pad[1], height, width, channels, *taps, 1, 1, stride, zero, 0,
                 )  # fmt: skip
                 for start, blocks, lanes in spec.blocks():
                     tile = spec.tile(pixels, lanes)
                     getattr(library, tile.name)(
                         pointer(found[row, column:, start:]), pointer(gathered),
-                        pointer(packed[start * spec.steps:]), pointer(table[start:]),
-                        spec.steps // (4 * tile.unroll), blocks, spec.steps, filters, 5,
+                        pointer(packed[spec.bytes_of(start):]), pointer(given[start:]),
+                        spec.steps // (spec.together * tile.unroll), blocks, spec.steps, filters, 5,
                     )  # fmt: skip
     wide = np.pad(image.astype(np.int64), [(pad[0], 9), (pad[1], 9), (0, 0)], constant_values=zero)
     for row in range(out[0]):
@@ -127,6 +135,57 @@ def test_depthwise_sums_all_taps(tmp_path: Path, taps: int) -> None:
     sums = (image[0].astype(np.int64) * weights[:, 0, 0].T).sum(axis=0) + table[:, 0]
     expected = np.minimum(rounded(2 * sums, table[:, 1].astype(object), -7), 100)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(4, (5, 3)), (3, (1, 6)), (2, (40, 40))])
+@pytest.mark.parametrize("pad", [0, 1])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_plane_is_a_depthwise_convolution(
+    tmp_path: Path, channels: int, size: tuple[int, int], pad: int, exact: bool
+) -> None:
+    """In place where sizes agree; upright and sideways, one channel copied at a time or four."""
+    height, width = (extent + 2 - 2 * pad for extent in size)
+    random = np.random.default_rng(channels)
+    scaling = Scaling(1, -100, 127, -7, exact=exact)
+    window = Window(1, Axis(height, size[0], 3, 1, pad), Axis(width, size[1], 3, 1, pad))
+    spec = DualPlane(window, channels, 5, scaling)
+    assert dual_plane.fits(window, scaling)
+    image = random.integers(-128, 128, (height, width, channels), dtype=np.int8)
+    weights = random.integers(-127, 128, (channels, 1, 3, 3), dtype=np.int8)
+    table = np.stack([random.integers(-99, 99, channels), random.integers(1, 2**26, channels)], 1)
+    shifts = random.integers(0, 9, channels)
+    if exact:
+        table = np.concatenate([table, shifts[:, None], -np.minimum(shifts, 1)[:, None]], axis=1)
+        table[:, 1] *= 32
+    table = table.astype(np.int32)
+    wide = np.pad(image, [(pad, pad), (pad, pad), (0, 0)], constant_values=5).astype(np.int64)
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (3, 3), axis=(0, 1))
+    sums = 2 * ((windows * weights[:, 0]).sum(axis=(-2, -1)) + table[:, 0])
+    if exact:
+        high = (sums * table[:, 1].astype(np.int64) + (1 << 30)) >> 31
+        half = (1 << shifts) >> 1
+        expected = np.clip(((high + half - ((high < 0) & (shifts > 0))) >> shifts) - 7, -128, 127)
+    else:
+        expected = rounded(sums, table[:, 1].astype(object), -7)
+    found = image if spec.may_overwrite else np.zeros((*size, channels), np.int8)
+    run_plane(tmp_path, spec, image, dual_plane.pack(spec, weights), table, found)
+    np.testing.assert_array_equal(found, np.maximum(expected, -100))
+
+
+def run_plane(
+    folder: Path, spec: DualPlane, image: Any, packed: Any, table: Any, found: np.ndarray
+) -> None:
+    """Call the C function as the kernel does."""
+    rows, columns, channels = spec.window.rows, spec.window.columns, spec.channels
+    across, along = (columns, rows) if spec.is_sideways else (rows, columns)
+    steps = [(channels, width * channels) for width in (columns.size, columns.out)]
+    (in_step, in_line), (out_step, out_line) = (s[::-1] if spec.is_sideways else s for s in steps)
+    (kernel,) = spec.microkernels()
+    getattr(compiled(folder, kernel), kernel.name)(
+        pointer(found), pointer(image), pointer(np.zeros(spec.workspace, np.int8)),
+        pointer(packed), pointer(table), channels, across.size, along.size, across.out, along.out,
+        across.pad, along.pad, in_step, in_line, out_step, out_line, spec.zero, spec.scaling.zero,
+    )  # fmt: skip
 
 
 def test_sums_and_means(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.backends.tvm.tail.conftest import Runner
+from tests.backends.tvm.tail.conftest import Runner, execute, lower
 
 Array = npt.NDArray[Any]
 Agrees = Callable[..., None]
@@ -177,3 +177,18 @@ def test_shapes_come_from_the_declared_output(run: Runner) -> None:
     text = "g (float[2,6] x, int64[2] s) => (float[3,4] y) { y = Reshape(x, s) }"
     (y,) = run(text, {"x": x, "s": np.array([3, 4], np.int64)})
     np.testing.assert_array_equal(y, x.reshape(3, 4))
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(0, "2,3,6"), (1, "5,2,3"), (-1, "5,2,3")])
+def test_gather_by_computed_indices(agrees: Agrees, axis: int, shape: str) -> None:
+    text = f"""g (float[5,6] x, int64[2,3] i) => (float[{shape}] y)
+        {{ y = Gather<axis={axis}>(x, i) }}"""
+    agrees(text, {"x": normal(5, 6), "i": whole(2, 3, low=-5, high=5)})
+
+
+def test_gather_out_of_range_stays_within_the_data() -> None:
+    """Onnxruntime refuses such indices; a device must not read other memory."""
+    text = "g (float[5] x, int64[2] i) => (float[2] y) { y = Gather(x, i) }"
+    x, far = normal(5), np.array([99, -99])
+    found = execute(lower(text, None, 21), {"x": x, "i": far})
+    np.testing.assert_array_equal(found["y"], x[[4, 0]])

@@ -13,23 +13,22 @@ import numpy.typing as npt
 
 from offramp.backends import tools
 from offramp.backends.driver.interface import Interface
+from offramp.backends.microcontroller.toolchain import Toolchain
 from offramp.backends.qemu.counter import Counter, Counts, build_plugin, symbols
 from offramp.compiler import targets
 from offramp.compiler.errors import InternalError, ToolError
 
 Array = npt.NDArray[Any]
-QEMU = "qemu-system-arm"
-NM = "arm-none-eabi-nm"
-INSTRUCTIONS_PER_TICK = 25e6 * 64e-9
-"""Ticks of timer 0 (25 MHz) per instruction at `-icount shift=6`, where one takes 64 ns."""
+SECONDS = 64e-9
+"""That an instruction takes at `-icount shift=6`."""
 
 
 @dataclass(frozen=True)
 class Session:
     """What one run of the firmware said.
 
-    outputs: in order, `[N, *shape]`. ticks: of timer 0, meaningful under `-icount` only.
-    stack: bytes that a run needed. counts: instructions.
+    outputs: in order, `[N, *shape]`. ticks: of the processor's clock, meaningful under
+    `-icount` only. stack: bytes that a run needed. counts: instructions.
     """
 
     outputs: list[Array]
@@ -47,10 +46,11 @@ class Firmware:
         ToolError: make, a compiler or QEMU is missing, or the build failed.
     """
 
-    def __init__(self, folder: Path, interface: Interface) -> None:
-        for tool in ("make", "arm-none-eabi-gcc", QEMU, "gcc"):
+    def __init__(self, folder: Path, interface: Interface, toolchain: Toolchain) -> None:
+        for tool in ("make", toolchain.program("gcc"), toolchain.emulator, "gcc"):
             tools.require(tool)
         self.interface = interface
+        self.toolchain = toolchain
         board = targets.get(interface.target).board
         if board is None:
             raise InternalError(f"target {interface.target!r} has no board to run on")
@@ -59,9 +59,9 @@ class Firmware:
         self._build = Path(self._scratch.name)
         tools.run(["make", "-j2", "-C", folder, f"BUILD={self._build}"], timeout=600)
         self.elf = self._build / f"{interface.name}.elf"
-        found = symbols(self.elf, NM)
+        found = symbols(self.elf, toolchain.program("nm"))
         self._counter = Counter(
-            build_plugin(self._build, QEMU),
+            build_plugin(self._build, toolchain.emulator),
             found,
             entry=f"{interface.name}_run",
             leave="measured_run_returned",
@@ -82,7 +82,8 @@ class Firmware:
         self._write_input(arrays, thresholds, samples)
         written, counted = self._build / "output.bin", self._build / "counts.txt"
         written.unlink(missing_ok=True)
-        command = [QEMU, "-M", self._machine, "-nographic", "-monitor", "none", "-serial", "none"]
+        command = [self.toolchain.emulator, "-M", self._machine, *self.toolchain.options]
+        command += ["-nographic", "-monitor", "none", "-serial", "none"]
         command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(self.elf)]
         command += self._counter.options(counted)
         limit = 60.0 + 2.0 * samples if timeout is None else timeout
@@ -91,7 +92,7 @@ class Firmware:
 
     def sections(self) -> dict[str, int]:
         """Bytes of each section of the ELF file."""
-        listing = tools.run(["arm-none-eabi-size", "-A", self.elf])
+        listing = tools.run([self.toolchain.program("size"), "-A", self.elf])
         return {name: int(size) for name, size in re.findall(r"^(\.\S+)\s+(\d+)", listing, re.M)}
 
     def _write_input(self, arrays: list[Array], thresholds: Array, samples: int) -> None:

@@ -2,15 +2,9 @@
 #ifndef SEMIHOSTING_H
 #define SEMIHOSTING_H
 
-#include <stdint.h>
+#include "processor.h"
 
-static inline int semihosting_call(int operation, const void *block)
-{
-    register int r0 __asm("r0") = operation;
-    register const void *r1 __asm("r1") = block;
-    __asm volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
-    return r0;
-}
+#include <stdint.h>
 
 /* A handle, or -1. mode: 1 reads bytes, 5 writes them. */
 static inline int semihosting_open(const char *name, int mode, uint32_t name_length)

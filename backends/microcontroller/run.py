@@ -9,18 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from offramp.backends.base import Answers, Array, Bench, ExitCost, Flash, Ram
-from offramp.backends.cortex_m.firmware import Firmware, Session
 from offramp.backends.driver import interface as interfaces
+from offramp.backends.microcontroller.firmware import Firmware, Session
+from offramp.backends.microcontroller.toolchain import Toolchain
 from offramp.backends.samples import check_inputs, check_thresholds, forcing, gather
 from offramp.compiler.errors import ToolError
 
 
-class CortexMRunner:
+class FirmwareRunner:
     """Implements `Runner`; costs are instructions, counted exactly."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, toolchain: Toolchain) -> None:
         self.interface = interfaces.read(folder)
-        self.firmware = Firmware(folder, self.interface)
+        self.firmware = Firmware(folder, self.interface, toolchain)
 
     def run(self, inputs: Mapping[str, Array], thresholds: npt.ArrayLike | None = None) -> Answers:
         """Answer every sample of the batch, in one QEMU session."""

@@ -1,4 +1,4 @@
-"""From a planned Program to C sources that drop into any Cortex-M project."""
+"""From a planned Program to C sources that drop into any project for a microcontroller."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from offramp.backends.base import LoweredProgram
 from offramp.backends.driver.constants import write_arrays
 from offramp.backends.driver.interface import Interface, describe
 from offramp.backends.driver.render import environment, render_driver
+from offramp.backends.microcontroller.toolchain import Toolchain
 from offramp.compiler import targets
 from offramp.compiler.errors import UserError
 from offramp.compiler.targets import Target
 from offramp.passes.memory.validate import check_memory
 
-PACKAGE = "offramp.backends.cortex_m"
+PACKAGE = "offramp.backends.microcontroller"
 _TEMPLATES = {
     "Makefile.j2": "Makefile",
     "README.md.j2": "README.md",
     "board/main.c.j2": "board/main.c",
     "board/board.ld.j2": "board/board.ld",
 }
-_COPIED = ("board/startup.c", "board/semihosting.h")
+_SEMIHOSTING = "board/semihosting.h"
+_OF_PROCESSOR = ("board/startup.c", "board/processor.h")
 
 
-def emit(lowered: LoweredProgram, folder: Path) -> None:
+def emit(lowered: LoweredProgram, toolchain: Toolchain, folder: Path) -> None:
     """Write everything into `folder`; no compiler is needed.
 
     Raises:
@@ -41,11 +43,13 @@ def emit(lowered: LoweredProgram, folder: Path) -> None:
     (folder / f"{plan.name}.h").write_text(driver.header)
     (folder / f"{plan.name}.c").write_text(driver.source)
     (folder / f"{plan.name}_kernels.c").write_text(lowered.kernels.to_c())
-    _write_support(interface, target, folder)
+    _write_support(interface, target, toolchain, folder)
     interface.write(folder)
 
 
-def _write_support(interface: Interface, target: Target, folder: Path) -> None:
+def _write_support(
+    interface: Interface, target: Target, toolchain: Toolchain, folder: Path
+) -> None:
     (folder / "board").mkdir()
     values: dict[str, Any] = {
         "name": interface.name,
@@ -56,13 +60,15 @@ def _write_support(interface: Interface, target: Target, folder: Path) -> None:
         "arena": interface.arena,
         "weights": interface.weights,
         "board": target.board,
+        "toolchain": toolchain,
         "memories": {memory.name: memory for memory in target.memories},
     }
     templates = environment(PACKAGE)
     for template, name in _TEMPLATES.items():
         (folder / name).write_text(templates.get_template(template).render(values))
-    for name in _COPIED:
-        source = resources.files(PACKAGE).joinpath("templates").joinpath(name)
+    copied = {_SEMIHOSTING: PACKAGE} | dict.fromkeys(_OF_PROCESSOR, toolchain.package)
+    for name, package in copied.items():
+        source = resources.files(package).joinpath("templates").joinpath(name)
         (folder / name).write_text(source.read_text())
 
 
