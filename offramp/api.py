@@ -118,6 +118,7 @@ def compile(
     exact: bool = False,
     quantize: str | None = None,
     quantize_drop: float = 0.5,
+    optimize: str = "size",
     force: bool = False,
     example_inputs: tuple[Any, ...] | None = None,
     print_after: str | None = None,
@@ -152,6 +153,8 @@ def compile(
             relative to the quantised network.
         quantize_drop: points of accuracy that "mixed" may lose on these samples against the float
             network; without labels, answers that may change.
+        optimize: "speed" stores integer weights of Cortex-M4 and M7 as 16 bits: fewer instructions
+            for up to twice the flash.
         force: replace an artifact that stands at `output`.
         example_inputs: positional inputs of a torch module, to export it with.
         print_after: name of the pass after which the Program is shown to the observer.
@@ -177,6 +180,7 @@ def compile(
         board=board,
         quantize=quantize,
         quantize_drop=quantize_drop,
+        optimize=optimize,
     )
     options.check_data(calibration, train)
     if output is not None:

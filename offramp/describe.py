@@ -171,6 +171,7 @@ def provenance(options: Options, model: str, inputs: Mapping[str, str]) -> dict[
         "exits": "yes" if options.exits else "no",
         "finetune": "yes" if options.finetune else "no",
         "quantised to": _precision(options),
+        "optimised for": options.optimize,
     }
     return found | {library: metadata.version(library) for library in LIBRARIES}
 

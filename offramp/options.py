@@ -10,6 +10,7 @@ from offramp.compiler.errors import UserError
 
 RISKS = ("drop", "flip")
 PRECISIONS = ("int8", "mixed")
+OPTIMA = ("size", "speed")
 MAX_SEED = 2**32 - 1
 DEFAULT_TARGET = "x86-64"
 
@@ -34,6 +35,7 @@ class Options:
     quantize: str | None = None
     board: str | None = None
     quantize_drop: float = 0.5
+    optimize: str = "size"
 
     def __post_init__(self) -> None:
         targets.get(self.target)
@@ -49,6 +51,10 @@ class Options:
         if self.quantize is not None and self.quantize not in PRECISIONS:
             raise UserError(
                 f"cannot quantise to {self.quantize!r}: expected one of {', '.join(PRECISIONS)}"
+            )
+        if self.optimize not in OPTIMA:
+            raise UserError(
+                f"cannot optimize for {self.optimize!r}: expected one of {', '.join(OPTIMA)}"
             )
         _between("quantize drop (points)", self.quantize_drop, 0.0, 100.0)
         if not 0 <= self.seed <= MAX_SEED:

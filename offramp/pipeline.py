@@ -152,7 +152,12 @@ def lower(program: Program, options: Options) -> Lowered:
     from offramp.passes.memory.fit import check_fit
     from offramp.passes.memory.plan import plan_memory
 
-    lowered = tvm_lower.lower(program, targets.get(options.target), exact=options.exact)
+    lowered = tvm_lower.lower(
+        program,
+        targets.get(options.target),
+        exact=options.exact,
+        wide=options.optimize == "speed",
+    )
     planned = plan_memory(lowered.plan)
     if options.board is not None:
         check_fit(planned, boards.get(options.board))

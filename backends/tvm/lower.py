@@ -39,28 +39,29 @@ class Lowered:
     kernels: KernelLibrary
 
 
-def lower(program: Program, target: Target, *, exact: bool = False) -> Lowered:
+def lower(program: Program, target: Target, *, exact: bool = False, wide: bool = False) -> Lowered:
     """Lower `program` for `target`; the plan's memory is left for the planner.
 
     Args:
         program: verified.
         target: what to lower for.
         exact: round as TFLite's reference kernels do where operators are computed in integers.
+        wide: store 8-bit weights as 16 bits where that saves instructions.
 
     Raises:
         UnsupportedError: an operator that neither our kernels nor TVM can compile.
     """
     moved = MoveIntegers()(ChannelsLast()(program))
     own = {name: clone_block(block) for name, block in moved.blocks.items()}
-    return _Lowering(replace(moved, blocks=own), target, exact).run()
+    return _Lowering(replace(moved, blocks=own), target, exact=exact, wide=wide).run()
 
 
 class _Lowering:
     """Collects buffers and kernels of one Program."""
 
-    def __init__(self, program: Program, target: Target, exact: bool) -> None:
+    def __init__(self, program: Program, target: Target, *, exact: bool, wide: bool) -> None:
         self.program = program
-        self.exact = exact
+        self.exact, self.wide = exact, wide
         self.target = target
         self.table = BufferTable()
         self.symbols = SymbolTable(program.name)
@@ -90,7 +91,7 @@ class _Lowering:
                     selection = select(part, self.target)
                     calls.append(self._kernel(block, selection, result, nodes))
                 case IntegerKernel(result=result, nodes=nodes):
-                    selection = select_integer(part, self.target, exact=self.exact)
+                    selection = select_integer(part, self.target, exact=self.exact, wide=self.wide)
                     calls.append(self._kernel(block, selection, result, nodes))
                 case Conversion(node=node, spec=spec):
                     selection = select_conversion(_first(node), spec)

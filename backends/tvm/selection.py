@@ -79,9 +79,12 @@ def build(spec: Spec) -> Any:
             return integer.build(spec)
 
 
-def select_integer(kernel: IntegerKernel, target: Target, *, exact: bool) -> Selection:
-    """The template instance of an operator on integers. exact: see `group`."""
-    specified = integer.specify(kernel, target.microkernels, is_exact=exact)
+def select_integer(
+    kernel: IntegerKernel, target: Target, *, exact: bool, wide: bool = False
+) -> Selection:
+    """The template instance of an operator on integers. exact: see `group`. wide: see `lower`."""
+    family = target.microkernels
+    specified = integer.specify(kernel, family, is_exact=exact, is_wide=wide)
     if specified is None:
         raise InternalError("an integer kernel without a template was scheduled")
     spec, arguments = specified

@@ -122,6 +122,15 @@ def compile_command(
             "from.",
         ),
     ] = 0.5,
+    optimize: Annotated[
+        str,
+        typer.Option(
+            "--optimize",
+            metavar="size|speed",
+            help="speed: on Cortex-M4 and M7, store integer weights as 16 bits: fewer instructions "
+            "for up to twice the flash.",
+        ),
+    ] = "size",
     force: Annotated[
         bool, typer.Option("--force", help="Replace the artifact in the output folder.")
     ] = False,
@@ -160,6 +169,7 @@ def compile_command(
             exact=exact,
             quantize=quantize,
             quantize_drop=quantize_drop,
+            optimize=optimize,
             force=force,
             print_after=print_after,
             observer=observer,

@@ -108,6 +108,12 @@ def test_exits_are_not_trained_for_a_board_that_is_too_small(
     assert outcome.code == 0, outcome.message
 
 
+def test_options_that_are_not_known(refused: Refused, model: Path) -> None:
+    assert "expected one of size, speed" in refused(model, "--optimize", "flash")
+    assert "expected one of int8, mixed" in refused(model, "--quantize", "int4")
+    assert "more than 0 and less than 100" in refused(model, "--quantize-drop", "100")
+
+
 def test_quantising_without_samples(refused: Refused, tmp_path: Path) -> None:
     model = save(tmp_path / "net.onnx", classifier())
     assert "give calibration data" in refused(model, "--quantize", "int8")

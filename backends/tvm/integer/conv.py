@@ -22,18 +22,18 @@ from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
 
 @dataclass(frozen=True)
 class IntegerConv(Convolution):
-    """For dual multiplies. narrow: weights have four bits; for reduction steps in eights."""
+    """For dual multiplies. bits: of stored weights: 8, 16, or 4 for reduction steps in eights."""
 
-    narrow: bool = False
+    bits: int = 8
 
     @property
     def together(self) -> int:
-        """Reduction steps whose weights one load fetches."""
-        return 8 if self.narrow else 4
+        """Reduction steps whose weights are loaded at a time."""
+        return 8 if self.bits == 4 else 4
 
     def bytes_of(self, filters: int) -> int:
         """Bytes of the weights of some filters."""
-        return filters * self.steps * 4 // self.together
+        return filters * self.steps * self.bits // 8
 
     @property
     def is_backward(self) -> bool:
@@ -100,7 +100,7 @@ class IntegerConv(Convolution):
         rounds = self.steps // self.together
         unroll = max(n for n in (4, 3, 2, 1) if rounds % n == 0)
         added = None if self.addition is None else self.addition.shift
-        return IntegerTile(pixels, filters, unroll, self.scaling, added, self.narrow)
+        return IntegerTile(pixels, filters, unroll, self.scaling, added, self.bits)
 
     def gather(self, pixels: int) -> IntegerGather:
         """What collects the inputs of a tile."""
@@ -119,8 +119,8 @@ def pack_weights(spec: IntegerConv, weights: npt.NDArray[np.int8]) -> npt.NDArra
     """Weights `[filters, channels, rows, columns]` in reading order.
 
     The order is block of filters, group of reduction steps, filter in block, step in group; steps
-    run over window row, window column and channel, and are filled up with zeros. Narrow ones lie
-    two a byte, see `integer_matrix`.
+    run over window row, window column and channel, and are filled up with zeros. For weights of 4
+    and 16 bits see `integer_matrix`.
     """
     rows = weights.transpose(0, 2, 3, 1).reshape(spec.filters, -1)
     padded = np.pad(rows, ((0, 0), (0, spec.steps - rows.shape[1])))
@@ -129,8 +129,11 @@ def pack_weights(spec: IntegerConv, weights: npt.NDArray[np.int8]) -> npt.NDArra
         block = padded[start : start + count * width].reshape(count, width, -1, spec.together)
         parts.append(block.transpose(0, 2, 1, 3).ravel())
     packed = np.concatenate(parts).astype(np.int8)
-    if not spec.narrow:
+    if spec.bits == 8:
         return packed
+    if spec.bits == 16:
+        paired = packed.reshape(-1, 2, 2).swapaxes(1, 2).astype(np.int16)
+        return np.ascontiguousarray(paired).view(np.int8).ravel()
     first, second = packed.reshape(-1, 2, 4).transpose(1, 0, 2)
     return np.asarray(first * 16 | second & 15, np.int8).ravel()
 

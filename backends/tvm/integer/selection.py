@@ -63,7 +63,9 @@ def build(spec: IntegerSpec) -> Any:
     return _BUILDERS[type(spec)](spec)
 
 
-def specify(kernel: IntegerKernel, family: str, *, is_exact: bool) -> Specified | None:
+def specify(
+    kernel: IntegerKernel, family: str, *, is_exact: bool, is_wide: bool = False
+) -> Specified | None:
     """The specification and the arguments without the output; None if no template fits.
 
     family: of microkernels, see `Target`. is_exact: whether all rounding is that of TFLite's
@@ -78,7 +80,7 @@ def specify(kernel: IntegerKernel, family: str, *, is_exact: bool) -> Specified 
     if anchor.weights is None:
         mean = _mean(kernel, anchor, is_exact)
         return None if mean is None else (mean, tuple(kernel.sources))
-    return weighted.specify(kernel, anchor, family, is_exact=is_exact)
+    return weighted.specify(kernel, anchor, family, is_exact=is_exact, is_wide=is_wide)
 
 
 def overwritten(spec: IntegerSpec) -> tuple[int, ...]:

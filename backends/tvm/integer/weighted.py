@@ -59,7 +59,7 @@ class _Sums:
 
 
 def specify(
-    kernel: IntegerKernel, anchor: Anchor, family: str, *, is_exact: bool
+    kernel: IntegerKernel, anchor: Anchor, family: str, *, is_exact: bool, is_wide: bool
 ) -> Specified | None:
     """See `selection.specify`."""
     is_depthwise = anchor.reduction is Reduction.WEIGHTED_SUM
@@ -70,7 +70,10 @@ def specify(
         return None
     if family == "riscv":
         return (_strips if is_depthwise else _packed)(sums)
-    return (_depthwise if is_depthwise else _conv)(sums, helium=family == "helium")
+    helium = family == "helium"
+    if is_depthwise:
+        return _depthwise(sums, helium=helium)
+    return _conv(sums, helium=helium, is_wide=is_wide)
 
 
 def _sums(kernel: IntegerKernel, anchor: Anchor, family: str, *, is_exact: bool) -> _Sums | None:
@@ -112,7 +115,7 @@ def _depthwise(sums: _Sums, *, helium: bool) -> Specified | None:
     return spec, (*kernel.sources, channelwise.pack_depthwise(sums.weights), table)
 
 
-def _conv(sums: _Sums, *, helium: bool) -> Specified | None:
+def _conv(sums: _Sums, *, helium: bool, is_wide: bool) -> Specified | None:
     kernel, anchor = sums.kernel, sums.anchor
     window, added = anchor.window.flattened(), _residual(kernel)
     if kernel.product is not None and (added is None or window.columns.out == 1):
@@ -126,8 +129,9 @@ def _conv(sums: _Sums, *, helium: bool) -> Specified | None:
             helium_conv.pack_scales(sums.factors, sums.starts),
         )
         return vectors, (kernel.sources[0], *constants, *kernel.sources[1:])
-    spec = IntegerConv(window, *structure, narrow=_is_narrow(sums))
-    starts = sums.starts * (16 if spec.narrow else 1)
+    bits = 4 if _is_narrow(sums) else 16 if is_wide else 8
+    spec = IntegerConv(window, *structure, bits=bits)
+    starts = sums.starts * (16 if bits == 4 else 1)
     constants = (conv.pack_weights(spec, sums.weights), sums.factors.table(starts))
     return spec, (kernel.sources[0], *constants, *kernel.sources[1:])
 

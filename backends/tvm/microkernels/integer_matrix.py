@@ -11,7 +11,8 @@ in the same way, so nothing is shuffled. Four outputs and four reduction steps t
 for 16 multiply-accumulates. `smmlar` scales a sum, rounds it and adds the zero point; exact tiles
 round twice, to 31 bits and to the result, as TFLite's reference kernels do.
 
-Weights of four bits lie two a byte, the first four of eight steps in the upper halves. There they
+Wide weights lie in flash as such pairs: nothing is unpacked, for twice the bytes. Weights of four
+bits lie two a byte, the first four of eight steps in the upper halves. There they
 count 16 times, and so do the sums and what they start from, until they are complete.
 """
 
@@ -43,7 +44,7 @@ class IntegerTile:
     pixels, filters: outputs that are summed side by side; one of the two is 1. unroll: groups of
     four reduction steps (narrow: eight) in a round; divides their number. scaling: of the sums.
     sum_shift: of the sum with a residual; None without one. What is added to it is bounded by
-    [-128, 127]. narrow: weights have four bits.
+    [-128, 127]. bits: of the weights as they are stored, 4, 8 or 16.
     """
 
     pixels: int
@@ -51,12 +52,13 @@ class IntegerTile:
     unroll: int
     scaling: Scaling
     sum_shift: int | None = None
-    narrow: bool = False
+    bits: int = 8
 
     @property
     def name(self) -> str:
         """The C function's name."""
-        tile = f"{self.pixels}x{self.filters}_{self.unroll}{'_narrow' if self.narrow else ''}"
+        bits = "" if self.bits == 8 else f"_{self.bits}bits"
+        tile = f"{self.pixels}x{self.filters}_{self.unroll}{bits}"
         added = "" if self.sum_shift is None else f"_plus{self.sum_shift}"
         return f"integer_tile_{tile}_{self.scaling.name}{added}"
 
@@ -77,8 +79,8 @@ class IntegerTile:
             low=self.scaling.low,
             high=self.scaling.high,
             **(_PLAIN if self.sum_shift is None else _ADDING),
-            weights=(_NARROW if self.narrow else _BYTES).format(filters=self.filters),
-            start=_START_NARROW if self.narrow else "scale[0]",
+            weights=_WEIGHTS_IN_C[self.bits].format(filters=self.filters),
+            start="scale[0] >> 4" if self.bits == 4 else "scale[0]",
             result="value" if self.sum_shift is None else _SUM.format(shift=self.sum_shift),
             words=self.scaling.words,
             scaled=(_EXACT if self.scaling.exact else _ROUNDED_ONCE).format(
@@ -116,8 +118,13 @@ class IntegerTile:
 
     def _pixels(self) -> Iterator[str]:
         """Four or eight steps of one filter for several pixels."""
+        if self.bits == 16:
+            yield "ldrd r10, r11, [r12], #8"
+            yield from self._two_steps("r10")
+            yield from self._two_steps("r11")
+            return
         yield "ldr r10, [r12], #4"
-        if not self.narrow:
+        if self.bits == 8:
             yield from self._four_steps("r10")
             return
         yield f"and lr, r10, #{_UPPER}"
@@ -127,18 +134,28 @@ class IntegerTile:
         yield from self._four_steps("lr")
 
     def _four_steps(self, weights: str) -> Iterator[str]:
-        inputs = _INPUTS[: self.pixels]
         for rotated in ("", ", ror #8"):
-            yield f"ldmia r1!, {{{', '.join(inputs)}}}"
             yield f"sxtb16 r11, {weights}{rotated}"
-            for total, item in zip(_SUMS, inputs, strict=False):
-                yield f"smlad {total}, {item}, r11, {total}"
+            yield from self._two_steps("r11")
+
+    def _two_steps(self, pair: str) -> Iterator[str]:
+        inputs = _INPUTS[: self.pixels]
+        yield f"ldmia r1!, {{{', '.join(inputs)}}}"
+        for total, item in zip(_SUMS, inputs, strict=False):
+            yield f"smlad {total}, {item}, {pair}, {total}"
 
     def _filters(self) -> Iterator[str]:
         """Four or eight steps of several filters for one pixel."""
+        if self.bits == 16:
+            yield "ldmia r1!, {r6, r7}"
+            for total in _SUMS[: self.filters]:
+                yield "ldrd r8, r9, [r12], #8"
+                yield f"smlad {total}, r6, r8, {total}"
+                yield f"smlad {total}, r7, r9, {total}"
+            return
         weights = ("r8", "r9", "r10", "r11")[: self.filters]
         yield f"ldmia r12!, {{{', '.join(weights)}}}"
-        if self.narrow:
+        if self.bits == 4:
             yield from self._narrow_filters(weights)
             return
         yield "ldmia r1!, {r6, r7}"
@@ -167,7 +184,7 @@ class IntegerTile:
         for i, total in enumerate(sums):
             if i == 0 or self.filters > 1:
                 yield from self._load_scales(4 * self.scaling.words * i)
-            if self.narrow:
+            if self.bits == 4:
                 yield f"asr {total}, {total}, #4"
             if self.scaling.shift:
                 yield f"lsl {total}, {total}, #{self.scaling.shift}"
@@ -270,7 +287,10 @@ _BYTES = "w[((f / {filters} * (steps / 4) + k / 4) * {filters} + f % {filters}) 
 _NARROW = """\
 ((int8_t)(w[((f / {filters} * (steps / 8) + k / 8) * {filters} + f % {filters}) * 4 + k % 4] *
                     (k % 8 < 4 ? 1 : 16)) >> 4)"""
-_START_NARROW = "scale[0] >> 4"
+_WIDE = """\
+((const int16_t *)(const void *)w)[((f / {filters} * (steps / 4) + k / 4) * {filters} +
+                     f % {filters}) * 4 + k % 2 * 2 + k / 2 % 2]"""
+_WEIGHTS_IN_C = {4: _NARROW, 8: _BYTES, 16: _WIDE}
 _PLAIN = {"parameters": "", "fields": "", "values": ""}
 _ADDING = {
     "parameters": """,

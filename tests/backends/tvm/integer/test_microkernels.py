@@ -56,7 +56,7 @@ def rounded(sums: np.ndarray, multiplier: Any, zero: int) -> Any:
     channels=st.sampled_from([1, 3, 4, 8, 16]),
     filters=st.integers(1, 6),
     stride=st.integers(1, 2),
-    narrow=st.booleans(),
+    bits=st.sampled_from([4, 8, 16]),
     zero=BYTES,
     seed=st.integers(0, 2**16),
 )
@@ -70,11 +70,11 @@ def test_a_tile_is_a_convolution(
     channels: int,
     filters: int,
     stride: int,
-    narrow: bool,
+    bits: int,
     zero: int,
     seed: int,
 ) -> None:
-    narrow = narrow and channels % 8 == 0
+    bits = max(bits, 8) if channels % 8 else bits
     random = np.random.default_rng(seed)
     height, width = size
     pad = (taps[0] // 2, taps[1] // 2)
@@ -85,13 +85,13 @@ def test_a_tile_is_a_convolution(
         Axis(width, out[1], taps[1], stride, pad[1]),
     )
     scaling = Scaling(0, -128, 127, 5, exact=False)
-    spec = IntegerConv(window, channels, filters, zero, scaling, narrow=narrow)
+    spec = IntegerConv(window, channels, filters, zero, scaling, bits=bits)
     image = random.integers(-128, 128, (height, width, channels), dtype=np.int8)
-    low, high = (-8, 8) if narrow else (-127, 128)
+    low, high = (-8, 8) if bits == 4 else (-127, 128)
     weights = random.integers(low, high, (filters, channels, *taps), dtype=np.int8)
     table = np.stack([random.integers(-9999, 9999, filters), random.integers(1, 2**26, filters)], 1)
     table = table.astype(np.int32)
-    given = (table * [16 if narrow else 1, 1]).astype(np.int32)
+    given = (table * [16 if bits == 4 else 1, 1]).astype(np.int32)
     library = compiled(tmp_path, *spec.microkernels())
     packed, found = pack_weights(spec, weights), np.zeros((*out, filters), np.int8)
     for row in range(out[0]):
