@@ -2,7 +2,7 @@
 
 The loops are output row and tile of neighbouring outputs: inputs of a tile are gathered in the
 workspace, as the bytes that they are, and multiplied with all filters. Windows that overlap share
-what is gathered; inputs of pointwise convolutions are read where they lie.
+what is gathered.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from offramp.backends.tvm.microkernels.helium import BYTES, LANES, words
 from offramp.backends.tvm.microkernels.helium_gather import HeliumGather
 from offramp.backends.tvm.microkernels.helium_matrix import STRAIGHT, HeliumTile
 from offramp.backends.tvm.microkernels.helium_strip import HeliumStrip
+from offramp.backends.tvm.microkernels.integer_gather import KeepRows
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
 
 WIDEST = 8
@@ -39,8 +40,13 @@ class HeliumConv(Convolution):
 
     @property
     def may_overwrite(self) -> bool:
-        """Whether each tile of outputs may lie on the inputs gathered for it."""
-        return self.window.is_pointwise and self.channels == self.filters
+        """Whether outputs may lie on the inputs, from the same address on."""
+        return (self.window.is_pointwise and self.window.outputs > 1) or self.kept_rows > 0
+
+    @property
+    def is_backward(self) -> bool:
+        """Whether the last tile comes first: then outputs wider than inputs may overwrite them."""
+        return self.window.is_pointwise and self.filters > self.channels
 
     @property
     def steps(self) -> int:
@@ -73,21 +79,23 @@ class HeliumConv(Convolution):
 
     @property
     def is_direct(self) -> bool:
-        """Whether inputs are read where they are: they lie as if gathered, and are not overwritten.
+        """Whether inputs are read where they are, those of the only output of a dense layer.
 
-        The last vector of a pixel may then be partial, which a loop does not know.
+        Its last vector may then be partial, which a loop does not know.
         """
-        is_contiguous = self.window.rows.size == 1 and self.window.is_pointwise
-        return (
-            is_contiguous
-            and not self.may_overwrite
-            and (self.depth == self.steps or self.rounds <= STRAIGHT)
-        )
+        is_single = self.window.is_pointwise and self.window.outputs == 1
+        return is_single and (self.depth == self.steps or self.rounds <= STRAIGHT)
 
     @property
     def workspace(self) -> int:
-        """Bytes for the gathered inputs of a tile, and what the last vector reads behind them."""
-        return 0 if self.is_direct else self.pitch * (self.pixels - 1) + self.steps
+        """Bytes for the gathered inputs of a tile, and for kept rows."""
+        kept = self.kept_rows * self.window.columns.size * self.channels
+        return 0 if self.is_direct else self.gathered + kept
+
+    @property
+    def gathered(self) -> int:
+        """Bytes of the gathered inputs of a tile, and of what its last vector reads behind them."""
+        return self.pitch * (self.pixels - 1) + self.steps
 
     @property
     def rounds(self) -> int:
@@ -95,11 +103,12 @@ class HeliumConv(Convolution):
         return self.steps // BYTES
 
     def tiles(self) -> Iterator[tuple[int, int, int]]:
-        """(first column, tiles, outputs of each): full tiles, then a narrower one."""
+        """(first column, tiles, outputs of each): full tiles and a narrower one, in their order."""
         whole, rest = divmod(self.window.columns.out, self.pixels)
-        yield 0, whole, self.pixels
+        tiles = [(0, whole, self.pixels)]
         if rest:
-            yield whole * self.pixels, 1, rest
+            tiles.append((whole * self.pixels, 1, rest))
+        yield from reversed(tiles) if self.is_backward else tiles
 
     def blocks(self) -> Iterator[tuple[int, int, int]]:
         """(first filter, blocks, filters of each) that one call computes."""
@@ -127,6 +136,8 @@ class HeliumConv(Convolution):
         found: dict[Microkernel, None] = {}
         if not self.is_direct:
             found[HeliumStrip() if self.is_strip else HeliumGather()] = None
+        if self.kept_rows:
+            found[KeepRows()] = None
         for _, _, pixels in self.tiles():
             found |= {self.tile(pixels, filters): None for _, _, filters in self.blocks()}
         return tuple(found)
@@ -170,9 +181,24 @@ def build(spec: HeliumConv) -> Any:
         workspace=code.pointer("workspace", spec.workspace, "uint8") if spec.workspace else None,
     )
     with code.loop("image", window.batch) as image, code.loop("row", window.rows.out) as row:
+        if arrays.workspace is not None and spec.kept_rows:
+            code.run(
+                external_call(
+                    KeepRows().name,
+                    arrays.workspace.address(spec.gathered),
+                    arrays.input.address(0),
+                    row,
+                    window.rows.size,
+                    window.columns.size * spec.channels,
+                    window.rows.taps,
+                    window.rows.stride,
+                    window.rows.pad,
+                )
+            )
         for first, count, pixels in spec.tiles():
             with code.loop("tile", count) as index:
-                _tile(spec, code, arrays, (image, row, first + index * pixels), pixels)
+                position = count - 1 - index if spec.is_backward else index
+                _tile(spec, code, arrays, (image, row, first + position * pixels), pixels)
     return code.build()
 
 
@@ -210,7 +236,8 @@ def _inputs(
         code.run(external_call(HeliumStrip().name, target, source, *geometry, *rest))
     else:
         taps = (rows.taps, columns.taps, rows.dilation, columns.dilation, columns.stride)
-        rest = (*taps, spec.zero, pixels)
+        rest = (*taps, spec.zero, pixels, spec.kept_rows)
+        source = arrays.workspace.address(spec.gathered) if spec.kept_rows else source
         code.run(external_call(HeliumGather().name, target, source, *geometry, *rest))
     return target
 

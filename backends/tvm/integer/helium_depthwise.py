@@ -26,6 +26,16 @@ class HeliumDepthwise(Depthwise):
         return super().kept_rows if self.window.rows.stride == 1 else 0
 
     @property
+    def may_overwrite(self) -> bool:
+        """Whether outputs may lie on the inputs.
+
+        Without padding in front no output lies behind its first tap, and later ones read on.
+        """
+        rows, columns = self.window.rows, self.window.columns
+        is_behind = rows.pad == columns.pad == 0 and columns.out <= columns.size
+        return self.kept_rows > 0 or is_behind
+
+    @property
     def filled(self) -> int:
         """Channels as whole vectors."""
         return -(-self.channels // BYTES) * BYTES

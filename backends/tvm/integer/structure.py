@@ -29,6 +29,21 @@ class Convolution:
         """Multiply-accumulates, taps outside the image included."""
         return self.window.outputs * self.window.taps * self.channels * self.filters
 
+    @property
+    def kept_rows(self) -> int:
+        """Rows of the input that are copied before they are read, so that rows of outputs may
+        overwrite them; 0: none are.
+
+        For the first layers of networks, whose inputs are images of few channels.
+        """
+        rows, columns = self.window.rows, self.window.columns
+        is_first = self.channels % 4 > 0 and self.window.batch == 1 and self.addition is None
+        if not is_first or rows.taps == 1 or rows.dilation > 1:
+            return 0
+        line, out_line = columns.size * self.channels, columns.out * self.filters
+        copied = (min(y * rows.stride - rows.pad + rows.taps, rows.size) for y in range(rows.out))
+        return rows.taps if all(n * line >= (y + 1) * out_line for y, n in enumerate(copied)) else 0
+
 
 @dataclass(frozen=True)
 class DepthwiseConvolution:

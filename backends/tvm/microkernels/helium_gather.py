@@ -2,7 +2,9 @@
 
 The inputs of a pixel lie in window row, window column and channel order, those of the next pixel
 right behind them. Taps outside the image get the zero point, so that sums over a window need no
-cases. A tile reads whole vectors: what it finds behind the inputs of a pixel has zero weights.
+cases. Rows may be read from copies, the last `kept` of them in a ring (see `integer_gather`): then
+outputs may overwrite the input. A tile reads whole vectors: what it finds behind the inputs of a
+pixel has zero weights.
 """
 
 from __future__ import annotations
@@ -65,16 +67,15 @@ __attribute__((noinline))
 static void helium_gather(
     void *to, const int8_t *in, int32_t row, int32_t column, int32_t rows, int32_t columns,
     int32_t channels, int32_t row_taps, int32_t column_taps, int32_t row_dilation,
-    int32_t column_dilation, int32_t stride, int32_t zero, int32_t pixels) {
+    int32_t column_dilation, int32_t stride, int32_t zero, int32_t pixels, int32_t kept) {
   const int32_t run = column_dilation == 1 ? column_taps : 1;
   const int32_t line = columns * channels, last = row + (row_taps - 1) * row_dilation;
   const int32_t is_whole = row >= 0 && last < rows && run == column_taps;
   int8_t *x = to;
   for (int32_t p = 0; p < pixels; ++p, column += stride) {
     if (is_whole && column >= 0 && column + run <= columns) {
-      const int8_t *from = in + row * line + column * channels;
-      for (int32_t r = 0; r < row_taps; ++r, from += row_dilation * line)
-        x = copied(x, from, run * channels);
+      for (int32_t r = 0, y = row; r < row_taps; ++r, y += row_dilation)
+        x = copied(x, in + (kept > 0 ? y % kept : y) * line + column * channels, run * channels);
       continue;
     }
     for (int32_t r = 0, y = row; r < row_taps; ++r, y += row_dilation) {
@@ -82,15 +83,16 @@ static void helium_gather(
         x = filled(x, zero, column_taps * channels);
         continue;
       }
+      const int8_t *const from = in + (kept > 0 ? y % kept : y) * line;
       for (int32_t t = 0, at = column; t < column_taps; t += run, at += column_dilation) {
         if (at >= 0 && at + run <= columns) {
-          x = copied(x, in + y * line + at * channels, run * channels);
+          x = copied(x, from + at * channels, run * channels);
           continue;
         }
         const int32_t before = at < 0 ? (at + run < 0 ? run : -at) : 0, room = columns - at;
         const int32_t end = room < before ? before : room < run ? room : run;
         x = filled(x, zero, before * channels);
-        x = copied(x, in + y * line + (at + before) * channels, (end - before) * channels);
+        x = copied(x, from + (at + before) * channels, (end - before) * channels);
         x = filled(x, zero, (run - end) * channels);
       }
     }

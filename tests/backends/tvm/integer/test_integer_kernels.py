@@ -87,6 +87,7 @@ def test_answers_agree_with_onnxruntime(
     "target",
     [
         pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("cortex-m55", marks=pytest.mark.arm),
         pytest.param("riscv32", marks=pytest.mark.riscv),
     ],
 )
@@ -114,10 +115,11 @@ def test_exact_answers_are_those_of_tflite(
 
 
 @pytest.mark.shared
-def test_the_largest_tensor_is_all_that_a_chain_of_layers_needs(shared: Path) -> None:
+@pytest.mark.parametrize("target", ["cortex-m7", "cortex-m55"])
+def test_the_largest_tensor_is_all_that_a_chain_of_layers_needs(target: str, shared: Path) -> None:
     """First layer, depthwise with stride and pointwise: all write over what they have read."""
     program = simplify()(from_onnx(shared / "models" / "vww_mbv1_int8.onnx"))
-    plan = plan_memory(lower(program, targets.get("cortex-m7")).plan)
+    plan = plan_memory(lower(program, targets.get(target)).plan)
     largest = max(buffer.nbytes for buffer in plan.buffers.values() if buffer.data is None)
     copies = max(call.workspace for block in plan.blocks for call in block.calls)
     assert largest < plan.memory.peak <= largest + copies + 64
