@@ -9,6 +9,7 @@ from offramp.passes.simplify.fuse_batch_norm import FuseBatchNorm
 from offramp.passes.simplify.fuse_bias import FuseConvBias, MatMulToGemm
 from offramp.passes.simplify.fuse_pad import FusePad
 from offramp.passes.simplify.merge_views import MergeReshapes, MergeTransposes
+from offramp.passes.simplify.signed_integers import SignedIntegers
 from offramp.passes.simplify.sink_constants import SinkDequantised
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "MatMulToGemm",
     "MergeReshapes",
     "MergeTransposes",
+    "SignedIntegers",
     "SinkDequantised",
     "simplification",
     "simplify",
@@ -41,6 +43,7 @@ def simplification() -> tuple[Pass, ...]:
         MatMulToGemm(),
         FuseBatchNorm(),
         PerBlock(RemoveUnusedNodesPass()),
+        SignedIntegers(),
         SinkDequantised(),
     )
 

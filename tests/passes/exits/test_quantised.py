@@ -175,14 +175,21 @@ def test_a_table_decides_instead_of_a_softmax(
     np.testing.assert_allclose(answers.confidence, expected, atol=2e-6)
 
 
-@pytest.mark.arm
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("cortex-m7", marks=pytest.mark.arm),
+        pytest.param("cortex-m55", marks=pytest.mark.arm),
+        pytest.param("riscv32", marks=pytest.mark.riscv),
+    ],
+)
 def test_a_device_decides_by_the_same_number(
-    deciding_on_integers: Program, sounds: npt.NDArray[np.int8]
+    deciding_on_integers: Program, sounds: npt.NDArray[np.int8], target: str
 ) -> None:
     """Not one bit of the confidence depends on where it is computed, if the logits do not."""
     everybody = with_threshold(deciding_on_integers, -1.0)
     expected = Oracle(everybody).run({str(everybody.inputs[0].name): sounds[:20]})
-    found = offramp.compile(everybody, target="cortex-m7", exits=False).run(sounds[:20])
+    found = offramp.compile(everybody, target=target, exits=False).run(sounds[:20])
     alike = (found.outputs["logits"] == expected.outputs["logits"]).all(axis=1)
     assert alike.mean() > 0.2
     np.testing.assert_array_equal(found.confidence[alike], expected.confidence[alike])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,17 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no
 @pytest.fixture(scope="session")
 def quantised(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     """The text above with random weights, in QDQ form: per-channel int8 weights."""
-    folder = tmp_path_factory.mktemp("quantised")
+    return quantised_network(tmp_path_factory.mktemp("quantised"), QuantType.QInt8)
+
+
+@pytest.fixture(scope="session")
+def unsigned(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    """The same with activations of unsigned bytes, as the tool makes them unless told otherwise."""
+    return quantised_network(tmp_path_factory.mktemp("unsigned"), QuantType.QUInt8)
+
+
+def quantised_network(folder: Path, activations: QuantType) -> onnx.ModelProto:
+    """The text above with random weights, quantised in `folder`."""
     model = onnx.parser.parse_model(NETWORK)
     random = np.random.default_rng(3)
     for value in list(model.graph.value_info):
@@ -80,7 +91,7 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
         Reader(),
         quant_format=QuantFormat.QDQ,
         per_channel=True,
-        activation_type=QuantType.QInt8,
+        activation_type=activations,
         weight_type=QuantType.QInt8,
     )
     return onnx.load(folder / "int8.onnx")

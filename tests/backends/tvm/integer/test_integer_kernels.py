@@ -50,6 +50,20 @@ def test_every_operator_becomes_an_integer_kernel(quantised: onnx.ModelProto, ex
     assert types == {"int8", "int32"}
 
 
+@pytest.mark.arm
+def test_unsigned_activations_are_computed_as_signed_ones(
+    unsigned: onnx.ModelProto, tmp_path: Path
+) -> None:
+    lowered = lower(simplify()(from_onnx(unsigned)), targets.get("cortex-m7"))
+    layers = {"conv": 5, "depthwise": 2, "average_pool": 1, "dense": 2}
+    assert kinds(lowered) == {**layers, "convert": 2, "tail": 2}
+    backend = backends.get("cortex-m7")
+    backend.emit(Lowered(plan_memory(lowered.plan), lowered.kernels), tmp_path)
+    x = samples(6, 5)
+    found = backend.load(tmp_path).run({"x": x}).outputs["y"]
+    assert np.abs(found - by_onnxruntime(unsigned, x)).max() <= 2.001 * step(unsigned)
+
+
 def test_the_program_stays_as_it_is(quantised: onnx.ModelProto) -> None:
     program = from_onnx(quantised)
     computed = [v for node in program.entry.graph for v in node.outputs]
