@@ -219,7 +219,7 @@ _COPIES = {
 
 _FUNCTION = """\
 GUARD
-__attribute__((naked, noinline)) static void NAME_channel(
+__attribute__((naked, noinline, noipa)) static void NAME_channel(
     int8_t *out, const int8_t *plane, int32_t pitch, int32_t step, const int32_t *w,
     const int32_t *scales, int32_t rows, int32_t columns, int32_t next, int32_t zero,
     int32_t shift, int32_t mask, int32_t half) {

@@ -202,7 +202,7 @@ struct {name}_task {{
 }};
 
 {guard}
-__attribute__((naked, noinline)) static void {name}_run(struct {name}_task *task) {{
+__attribute__((naked, noinline, noipa)) static void {name}_run(struct {name}_task *task) {{
   __asm volatile(
 {assembly}
   );

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from offramp.backends.tvm.integer.scaling import Scaling
 from offramp.backends.tvm.microkernels.assembly import quoted
+from offramp.backends.tvm.microkernels.integer_tile import definition
 
 WIDEST = 4
 """Outputs of a full tile: as many sums as fit beside their inputs."""
@@ -69,23 +70,14 @@ class IntegerTile:
 
     def source(self) -> str:
         """The C definition: assembly for Arm with dual multiplies, loops elsewhere."""
-        return _FUNCTION.format(
+        return definition(
             name=self.name,
             guard=DSP_GUARD,
             assembly=quoted(self._assembly()),
-            pixels=self.pixels,
-            filters=self.filters,
-            shift=self.scaling.shift,
-            low=self.scaling.low,
-            high=self.scaling.high,
-            **(_PLAIN if self.sum_shift is None else _ADDING),
-            weights=_WEIGHTS_IN_C[self.bits].format(filters=self.filters),
-            start="scale[0] >> 4" if self.bits == 4 else "scale[0]",
-            result="value" if self.sum_shift is None else _SUM.format(shift=self.sum_shift),
-            words=self.scaling.words,
-            scaled=(_EXACT if self.scaling.exact else _ROUNDED_ONCE).format(
-                shift=self.scaling.shift
-            ),
+            tile=(self.pixels, self.filters),
+            bits=self.bits,
+            scaling=self.scaling,
+            sum_shift=self.sum_shift,
         )
 
     def _assembly(self) -> Iterator[str]:
@@ -273,69 +265,3 @@ def _place(base: str, pixel: int) -> str:
 _INPUT, _WEIGHTS, _SCALES, _OUTPUT, _STEP, _ROUNDS, _BLOCKS, _ZERO = range(0, 32, 4)
 _RESIDUAL, _LEFT, _RIGHT, _OFFSET = range(32, 48, 4)
 """Offsets in the task that the assembly is handed."""
-
-_ROUNDED_ONCE = """\
-      int64_t scaled = (int64_t)(sum * (1 << {shift})) * scale[1] + (int64_t)zero * 4294967296;
-      int32_t value = (int32_t)((scaled + 0x80000000LL) >> 32);
-"""
-_EXACT = """\
-      int32_t value = (int32_t)(((int64_t)(sum * (1 << {shift})) * scale[1] + 0x40000000) >> 31);
-      value = (value + ((1 << scale[2]) >> 1) + (scale[3] & (value >> 31))) >> scale[2];
-      value += zero;
-"""
-_BYTES = "w[((f / {filters} * (steps / 4) + k / 4) * {filters} + f % {filters}) * 4 + k % 4]"
-_NARROW = """\
-((int8_t)(w[((f / {filters} * (steps / 8) + k / 8) * {filters} + f % {filters}) * 4 + k % 4] *
-                    (k % 8 < 4 ? 1 : 16)) >> 4)"""
-_WIDE = """\
-((const int16_t *)(const void *)w)[((f / {filters} * (steps / 4) + k / 4) * {filters} +
-                     f % {filters}) * 4 + k % 2 * 2 + k / 2 % 2]"""
-_WEIGHTS_IN_C = {4: _NARROW, 8: _BYTES, 16: _WIDE}
-_PLAIN = {"parameters": "", "fields": "", "values": ""}
-_ADDING = {
-    "parameters": """,
-                   const int8_t *residual, int32_t left, int32_t right, int32_t offset""",
-    "fields": "\n  const int8_t *residual; int32_t left, right, offset;",
-    "values": ", residual, left, right, offset",
-}
-_SUM = "(value * left + residual[p * step + f] * right + offset) >> {shift}"
-
-_FUNCTION = """\
-{guard}
-struct {name}_task {{
-  const void *x; const int8_t *w; const int32_t *scales; int8_t *out;
-  int32_t step, rounds, blocks, zero;{fields}
-}};
-
-__attribute__((naked, noinline)) static void {name}_run(struct {name}_task *task) {{
-  __asm volatile(
-{assembly}
-  );
-}}
-#endif
-
-static void {name}(int8_t *out, const void *x, const int8_t *w, const int32_t *scales,
-                   int32_t rounds, int32_t blocks, int32_t steps, int32_t step,
-                   int32_t zero{parameters}) {{
-{guard}
-  (void)steps;
-  struct {name}_task task = {{x, w, scales, out, step, rounds, blocks, zero{values}}};
-  {name}_run(&task);
-#else
-  (void)rounds;
-  const int16_t *items = x;
-  for (int32_t f = 0; f < blocks * {filters}; ++f)
-    for (int32_t p = 0; p < {pixels}; ++p) {{
-      const int32_t *scale = scales + {words} * f;
-      int32_t sum = {start};
-      for (int32_t k = 0; k < steps; ++k) {{
-        int32_t half = k / 4 * 2 + k % 2, high = k / 2 % 2;
-        sum += items[(half * {pixels} + p) * 2 + high] * {weights};
-      }}
-{scaled}      value = value < -128 ? -128 : value > 127 ? 127 : value;
-      value = {result};
-      out[p * step + f] = (int8_t)(value < {low} ? {low} : value > {high} ? {high} : value);
-    }}
-#endif
-}}
-"""
