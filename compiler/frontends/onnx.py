@@ -162,7 +162,7 @@ def _checked(proto: Any) -> Any:
     checks.check_functions(proto)
     if proto.functions:
         proto = inliner.inline_local_functions(proto)
-    _forget_initializer_inputs(proto.graph)
+    _forget_initializer_inputs(proto)
     version = checks.opset(proto)
     checks.check_graph(proto.graph, version)
     checks.check_interface(proto.graph)
@@ -170,8 +170,15 @@ def _checked(proto: Any) -> Any:
     return _convert(proto, version)
 
 
-def _forget_initializer_inputs(graph: Any) -> None:
+FIRST_WITH_CONSTANTS = 4
+"""The first IR version in which an initializer need not be an input."""
+
+
+def _forget_initializer_inputs(proto: Any) -> None:
     """Old files list their weights among the inputs, as defaults that a caller may override."""
+    graph = proto.graph
+    if 0 < proto.ir_version < FIRST_WITH_CONSTANTS:
+        proto.ir_version = FIRST_WITH_CONSTANTS
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]
     if len(inputs) < len(graph.input):

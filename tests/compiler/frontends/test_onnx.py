@@ -168,9 +168,12 @@ def test_functions_are_inlined_and_constants_lifted() -> None:
     assert_same(model, program, {"x": normal(1, 2)})
 
 
-def test_initializers_listed_as_inputs_are_weights() -> None:
+@pytest.mark.parametrize("version", [3, 9])
+def test_initializers_listed_as_inputs_are_weights(version: int) -> None:
+    """Up to IR version 3 all had to be."""
     model = parse("m (float[1,2] x, float[2] w) => (float[1,2] y) { y = Mul(x, w) }")
     model.graph.initializer.append(onnx.numpy_helper.from_array(normal(2), "w"))
+    model.ir_version = version
     program = from_onnx(model)
     assert [value.name for value in program.inputs] == ["x"]
     assert "w" in program.entry.graph.initializers
