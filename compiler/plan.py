@@ -60,6 +60,8 @@ class KernelCall:
     workspace: bytes of scratch the kernel wants while it runs, passed as last argument if not 0.
     nodes: ONNX nodes computed here, for reports and error messages.
     macs: multiply-accumulates.
+    traffic: bytes that the kernel loads and stores, by argument, the workspace last if there is
+        one; empty if it passes over everything once.
     """
 
     kernel: str
@@ -69,6 +71,7 @@ class KernelCall:
     workspace: int = 0
     nodes: tuple[str, ...] = ()
     macs: int = 0
+    traffic: tuple[int, ...] = ()
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -97,12 +100,40 @@ class BlockPlan:
 
 
 @dataclass(frozen=True)
+class Arena:
+    """The part of the arena that lies in one memory of a board: an array of its own.
+
+    start: offset of its first byte, in the arena as a whole. bytes: its size.
+    """
+
+    memory: str
+    start: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Access:
+    """What loads and stores of activations and weights cost, waiting for the memories included.
+
+    cycles: expected in one inference, blocks weighted by how often samples reach them.
+    lower_bound: cycles that no choice of memories can undercut. status: "optimal" or "feasible".
+    """
+
+    cycles: float
+    lower_bound: float
+    status: str
+
+
+@dataclass(frozen=True)
 class MemoryPlan:
     """Arena offsets in bytes, with proof status.
 
     offsets: by buffer name; views and workspaces ("<block>.<call index>.workspace") included.
     peak: bytes of the arena. lower_bound: bytes that no plan can undercut.
     status: "optimal" or "feasible". seconds: time spent planning.
+    arenas: its parts, one behind another, where it was planned for the memories of a board; empty
+        if the arena is one array. copied: constants that are read from a copy in a memory of the
+        board, by buffer name. access: what the choice of memories costs, where there was one.
     """
 
     offsets: dict[str, int]
@@ -110,6 +141,14 @@ class MemoryPlan:
     lower_bound: int
     status: str
     seconds: float
+    arenas: tuple[Arena, ...] = ()
+    copied: dict[str, str] = field(default_factory=dict[str, str])
+    access: Access | None = None
+
+    def arena_at(self, offset: int) -> Arena | None:
+        """The part in which a byte lies; None if the arena is one array."""
+        inside = (a for a in self.arenas if a.start <= offset < a.start + max(a.bytes, 1))
+        return next(inside, None)
 
 
 @dataclass(frozen=True)
@@ -132,8 +171,13 @@ class Plan:
 
 def distinct_constants(plan: Plan) -> tuple[Buffer, ...]:
     """The constants that become data of the artifact: one of each content."""
-    found: dict[bytes, Buffer] = {}
+    return tuple(equal[0] for equal in equal_constants(plan))
+
+
+def equal_constants(plan: Plan) -> tuple[tuple[Buffer, ...], ...]:
+    """All constants with data, those of equal content together."""
+    found: dict[bytes, list[Buffer]] = {}
     for buffer in plan.buffers.values():
         if buffer.storage is Storage.CONSTANT and buffer.data is not None:
-            found.setdefault(buffer.data.tobytes(), buffer)
-    return tuple(found.values())
+            found.setdefault(buffer.data.tobytes(), []).append(buffer)
+    return tuple(map(tuple, found.values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from offramp.backends import tools
 from offramp.backends.driver.interface import Interface
 from offramp.backends.microcontroller.toolchain import Toolchain
-from offramp.backends.qemu.counter import Counter, Counts, build_plugin, symbols
+from offramp.backends.qemu.counter import DATA, Counter, Counts, build_plugin, symbols
 from offramp.compiler import targets
 from offramp.compiler.errors import InternalError, ToolError
 
@@ -69,15 +69,25 @@ class Firmware:
         )
 
     def run(
-        self, arrays: list[Array], thresholds: Array, *options: str, timeout: float | None = None
+        self,
+        arrays: list[Array],
+        thresholds: Array,
+        *options: str,
+        timeout: float | None = None,
+        traffic: bool = False,
     ) -> Session:
         """Run all samples in one QEMU session; `options` go to QEMU.
 
-        timeout: seconds; by default a minute and two seconds per sample.
+        timeout: seconds; by default a minute and two seconds per sample. traffic: also count
+        what is loaded and stored, by array.
 
         Raises:
             ToolError: QEMU failed or hung, or the firmware faulted.
         """
+        counter = self._counter
+        if traffic:
+            arrays_in_memory = symbols(self.elf, self.toolchain.program("nm"), DATA)
+            counter = replace(counter, objects=arrays_in_memory)
         samples = len(arrays[0]) if arrays else 1
         self._write_input(arrays, thresholds, samples)
         written, counted = self._build / "output.bin", self._build / "counts.txt"
@@ -85,10 +95,10 @@ class Firmware:
         command = [self.toolchain.emulator, "-M", self._machine, *self.toolchain.options]
         command += ["-nographic", "-monitor", "none", "-serial", "none"]
         command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(self.elf)]
-        command += self._counter.options(counted)
+        command += counter.options(counted)
         limit = 60.0 + 2.0 * samples if timeout is None else timeout
         _run_qemu([*command, *options], self._build, limit)
-        return self._read_output(written.read_bytes(), samples, self._counter.read(counted))
+        return self._read_output(written.read_bytes(), samples, counter.read(counted))
 
     def sections(self) -> dict[str, int]:
         """Bytes of each section of the ELF file."""

@@ -57,6 +57,13 @@ class FirmwareRunner:
             kernels={name: n / samples for name, n in final.counts.owners.items()},
         )
 
+    def traffic(self, inputs: Mapping[str, Array]) -> dict[str, float]:
+        """Bytes that a run to the end loads and stores, by array: mean over the samples."""
+        arrays = list(check_inputs(self.interface, inputs).values())
+        last = forcing(self.interface, len(self.interface.exits))
+        counts = self.firmware.run(arrays, last, traffic=True).counts
+        return {name: n / len(counts.runs) for name, n in counts.objects.items() if n}
+
     def _forced(self, exit_index: int, arrays: list[Array]) -> Session:
         session = self.firmware.run(arrays, forcing(self.interface, exit_index))
         if (session.exit_index != exit_index).any():

@@ -22,6 +22,7 @@ from offramp.backends.tvm.selection import (
 )
 from offramp.backends.tvm.symbols import SymbolTable
 from offramp.backends.tvm.tail import TailCall, lower_tail
+from offramp.backends.tvm.traffic import traffic
 from offramp.compiler.errors import InternalError
 from offramp.compiler.ir import Block, Program
 from offramp.compiler.ir.clone import clone_block
@@ -130,9 +131,11 @@ class _Lowering:
             self.table.name(a) if isinstance(a, ir.Value) else self.table.constant(a)
             for a in selection.arguments
         ]
+        arguments = (*inputs, self.table.arena(block.name, result))
+        buffers = [self.table.buffers[name] for name in arguments]
         return KernelCall(
             kernel=self.symbols.kernel(selection),
-            arguments=(*inputs, self.table.arena(block.name, result)),
+            arguments=arguments,
             in_place=tuple(
                 (len(inputs), position)
                 for position in selection.residuals
@@ -141,6 +144,11 @@ class _Lowering:
             nodes=tuple(_node_name(n) for n in nodes if n.op_type != "Transpose"),
             workspace=selection.workspace,
             macs=selection.spec.macs,
+            traffic=traffic(
+                selection.spec,
+                [buffer.nbytes for buffer in buffers],
+                [buffer.storage is Storage.CONSTANT for buffer in buffers],
+            ),
         )
 
     def _is_read_once(self, inputs: list[str], position: int) -> bool:

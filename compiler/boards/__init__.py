@@ -7,6 +7,7 @@ hold. The boards that targets name are another thing: those of the emulator.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -21,20 +22,28 @@ ROLES = ("flash", "ram", "code")
 
 @dataclass(frozen=True)
 class Region:
-    """One memory of a board: `bytes` at address `origin`, with one of the `ROLES`."""
+    """One memory of a board: `bytes` at address `origin`, with one of the `ROLES`.
+
+    cycles: of the core, until it has a 32-bit word that is in no cache.
+    """
 
     name: str
     origin: int
     bytes: int
     role: str
+    cycles: int
 
 
 @dataclass(frozen=True)
 class Span:
-    """Memories of one role that lie behind each other without a gap: an array may cross them."""
+    """Memories of one role that lie behind each other without a gap: an array may cross them.
+
+    cycles: those of the slowest.
+    """
 
     name: str
     bytes: int
+    cycles: int
 
 
 @dataclass(frozen=True)
@@ -70,18 +79,33 @@ class Board:
 
     def spans(self, role: str) -> tuple[Span, ...]:
         """Memories of one role, adjoining ones as one; the largest first."""
-        found: list[Span] = []
-        end = None
+        found = self._adjoining(role, lambda low, high: True)
+        return tuple(sorted(found, key=lambda span: -span.bytes))
+
+    def banks(self, role: str) -> tuple[Span, ...]:
+        """The same with only those as one that are equally fast; the fastest and largest first."""
+        found = self._adjoining(role, lambda low, high: low.cycles == high.cycles)
+        return tuple(sorted(found, key=lambda span: (span.cycles, -span.bytes)))
+
+    def _adjoining(self, role: str, may_join: Callable[[Region, Region], bool]) -> list[Span]:
+        found: list[list[Region]] = []
         for memory in sorted(self.memories, key=lambda memory: memory.origin):
             if memory.role != role:
                 continue
-            if memory.origin == end:
-                last = found.pop()
-                found.append(Span(f"{last.name}+{memory.name}", last.bytes + memory.bytes))
+            last = found[-1][-1] if found else None
+            adjoins = last is not None and last.origin + last.bytes == memory.origin
+            if last is not None and adjoins and may_join(last, memory):
+                found[-1].append(memory)
             else:
-                found.append(Span(memory.name, memory.bytes))
-            end = memory.origin + memory.bytes
-        return tuple(sorted(found, key=lambda span: -span.bytes))
+                found.append([memory])
+        return [
+            Span(
+                "+".join(region.name for region in regions),
+                sum(region.bytes for region in regions),
+                max(region.cycles for region in regions),
+            )
+            for regions in found
+        ]
 
 
 def names() -> tuple[str, ...]:
@@ -127,6 +151,11 @@ def _check(board: Board) -> None:
             raise InternalError(
                 f"board {board.name!r}: memory {memory.name!r} has the role {memory.role!r}, "
                 f"expected one of {', '.join(ROLES)}"
+            )
+        if memory.cycles < 1:
+            raise InternalError(
+                f"board {board.name!r}: memory {memory.name!r} takes {memory.cycles} cycles, "
+                "expected at least 1"
             )
     for role in ("flash", "ram"):
         if not board.spans(role):
