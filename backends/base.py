@@ -75,16 +75,19 @@ class ExitCost:
 
 @dataclass(frozen=True)
 class Ram:
-    """Bytes of memory: the arena (inputs and answers included), other .data and .bss, the stack."""
+    """Bytes of memory: the arena (inputs and answers included), other .data and .bss, the stack,
+    and copies of weights.
+    """
 
     arena: int
     static: int
     stack: int
+    weights: int = 0
 
     @property
     def total(self) -> int:
         """All of it."""
-        return self.arena + self.static + self.stack
+        return self.arena + self.static + self.stack + self.weights
 
 
 @dataclass(frozen=True)

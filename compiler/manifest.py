@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from offramp.compiler.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of this schema; a manifest of another version is refused."""
 
 
@@ -125,14 +125,43 @@ class MemoryEntry:
 
 
 @dataclass(frozen=True)
+class BankEntry:
+    """What lies in one memory of a board: `arena` bytes of activations from the offset `start` on,
+    and `weights` bytes of copies.
+    """
+
+    memory: str
+    start: int
+    arena: int
+    weights: int
+
+
+@dataclass(frozen=True)
+class AccessEntry:
+    """Cycles that loads and stores of one inference take, and what no choice of memories undercuts.
+
+    Expected, where words that are in no cache take as long as the board's description says.
+    """
+
+    cycles: float
+    lower_bound: float
+    status: str
+
+
+@dataclass(frozen=True)
 class MemoryMap:
-    """The arena over time; steps are kernel calls in order, `steps` their labels."""
+    """The arena over time; steps are kernel calls in order, `steps` their labels.
+
+    banks, access: where the network was compiled for the memories of a board.
+    """
 
     peak: int
     lower_bound: int
     status: str
     steps: tuple[str, ...]
     buffers: tuple[MemoryEntry, ...]
+    banks: tuple[BankEntry, ...] = ()
+    access: AccessEntry | None = None
 
 
 @dataclass(frozen=True)

@@ -181,3 +181,13 @@ def equal_constants(plan: Plan) -> tuple[tuple[Buffer, ...], ...]:
         if buffer.storage is Storage.CONSTANT and buffer.data is not None:
             found.setdefault(buffer.data.tobytes(), []).append(buffer)
     return tuple(map(tuple, found.values()))
+
+
+def copied_bytes(plan: Plan, alignment: int) -> dict[str, int]:
+    """Bytes by memory of the copies of constants in it, each aligned."""
+    found: dict[str, int] = {}
+    for first, *_ in equal_constants(plan):
+        memory = plan.memory.copied.get(first.name)
+        if memory is not None:
+            found[memory] = found.get(memory, 0) + -(-first.nbytes // alignment) * alignment
+    return found

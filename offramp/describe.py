@@ -13,6 +13,8 @@ from offramp.compiler.ir import Program
 from offramp.compiler.ir.cfg import reach_probabilities, trunk
 from offramp.compiler.ir.costs import block_cost, exit_costs, expected_cost
 from offramp.compiler.manifest import (
+    AccessEntry,
+    BankEntry,
     BlockEntry,
     CostEntry,
     ExitEntry,
@@ -21,7 +23,7 @@ from offramp.compiler.manifest import (
     MemoryMap,
     TensorSpec,
 )
-from offramp.compiler.plan import Plan
+from offramp.compiler.plan import Plan, copied_bytes
 from offramp.cost_models import base as cost_models
 from offramp.cost_models.analytical import AnalyticalModel
 from offramp.options import Options
@@ -154,7 +156,32 @@ def memory_map(plan: Plan) -> MemoryMap:
     )
     memory = plan.memory
     steps = tuple(labels[step] for step in sorted(labels))
-    return MemoryMap(memory.peak, memory.lower_bound, memory.status, steps, buffers)
+    access = memory.access
+    return MemoryMap(
+        peak=memory.peak,
+        lower_bound=memory.lower_bound,
+        status=memory.status,
+        steps=steps,
+        buffers=buffers,
+        banks=_banks(plan),
+        access=None
+        if access is None
+        else AccessEntry(access.cycles, access.lower_bound, access.status),
+    )
+
+
+def _banks(plan: Plan) -> tuple[BankEntry, ...]:
+    arenas = {arena.memory: arena for arena in plan.memory.arenas}
+    copied = copied_bytes(plan, targets.get(plan.target).alignment)
+    return tuple(
+        BankEntry(
+            memory,
+            arenas[memory].start if memory in arenas else plan.memory.peak,
+            arenas[memory].bytes if memory in arenas else 0,
+            copied.get(memory, 0),
+        )
+        for memory in dict.fromkeys([*arenas, *copied])
+    )
 
 
 def provenance(options: Options, model: str, inputs: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import numpy as np
 from offramp.compiler import boards, targets
 from offramp.compiler.errors import UserError
 from offramp.compiler.ir import Program
+from offramp.compiler.ir.cfg import reach_probabilities
 from offramp.observer import Observer
 from offramp.options import Options
 from offramp.passes.base import Pipeline, Timing
@@ -149,6 +150,7 @@ def lower(program: Program, options: Options) -> Lowered:
         UnsupportedError: an operator that cannot be compiled; named, with its node.
     """
     from offramp.backends.tvm import lower as tvm_lower
+    from offramp.passes.memory.banks import spread
     from offramp.passes.memory.fit import check_fit
     from offramp.passes.memory.plan import plan_memory
 
@@ -160,5 +162,7 @@ def lower(program: Program, options: Options) -> Lowered:
     )
     planned = plan_memory(lowered.plan)
     if options.board is not None:
-        check_fit(planned, boards.get(options.board))
+        board, reach = boards.get(options.board), reach_probabilities(program)
+        planned = spread(planned, board, reach, copy_weights=options.optimize == "speed")
+        check_fit(planned, board)
     return replace(lowered, plan=planned)

@@ -10,7 +10,14 @@ from typing import Any
 
 from offramp.compiler.errors import InternalError, UserError
 from offramp.compiler.ir import Exit
-from offramp.compiler.plan import BlockPlan, KernelCall, Plan, Storage, distinct_constants
+from offramp.compiler.plan import (
+    BlockPlan,
+    KernelCall,
+    Plan,
+    Storage,
+    copied_bytes,
+    distinct_constants,
+)
 
 FILE = "interface.json"
 
@@ -48,6 +55,20 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What lies in one memory of a board: `arena` bytes of activations, `weights` of copies."""
+
+    memory: str
+    arena: int
+    weights: int
+
+    @property
+    def identifier(self) -> str:
+        """The memory's name as part of a C identifier."""
+        return re.sub(r"\W+", "_", self.memory)
+
+
+@dataclass(frozen=True)
 class Interface:
     """The generated code from outside.
 
@@ -56,6 +77,8 @@ class Interface:
     arena: bytes of the arena, inputs and answers included, a multiple of `alignment`.
     weights: bytes of constants.
     layers: all kernel calls, block by block.
+    parts: the memories of a board that the network was compiled for, those with an arena first;
+        empty if it was compiled for any board.
     """
 
     name: str
@@ -70,6 +93,12 @@ class Interface:
     alignment: int
     weights: int
     layers: tuple[Layer, ...]
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def copied(self) -> int:
+        """Bytes of weights that are copied into RAM."""
+        return sum(part.weights for part in self.parts)
 
     def write(self, folder: Path) -> None:
         """Write `interface.json`."""
@@ -93,6 +122,7 @@ def read(folder: Path) -> Interface:
     data["layers"] = tuple(
         Layer(**{**layer, "nodes": tuple(layer["nodes"])}) for layer in data["layers"]
     )
+    data["parts"] = tuple(Part(**part) for part in data["parts"])
     return Interface(**data)
 
 
@@ -107,6 +137,8 @@ def describe(plan: Plan, alignment: int) -> Interface:
     if plan.memory.status == "none":
         raise InternalError(f"plan {plan.name!r} has no memory plan: run plan_memory first")
     entry, last = plan.blocks[0], plan.blocks[-1]
+    parts = _parts(plan, alignment)
+    arena = sum(part.arena for part in parts) if parts else _aligned(plan.memory.peak, alignment)
     return Interface(
         name=plan.name,
         target=plan.target,
@@ -122,7 +154,7 @@ def describe(plan: Plan, alignment: int) -> Interface:
         ),
         macs=_macs_at_answers(plan),
         blocks=tuple(block.name for block in plan.blocks),
-        arena=-(-plan.memory.peak // alignment) * alignment,
+        arena=arena,
         alignment=alignment,
         weights=sum(constant.nbytes for constant in distinct_constants(plan)),
         layers=tuple(
@@ -130,7 +162,21 @@ def describe(plan: Plan, alignment: int) -> Interface:
             for block in plan.blocks
             for call in block.calls
         ),
+        parts=parts,
     )
+
+
+def _parts(plan: Plan, alignment: int) -> tuple[Part, ...]:
+    copied = copied_bytes(plan, alignment)
+    arenas = {a.memory: _aligned(a.bytes, alignment) for a in plan.memory.arenas}
+    return tuple(
+        Part(memory, arenas.get(memory, 0), copied.get(memory, 0))
+        for memory in dict.fromkeys([*arenas, *copied])
+    )
+
+
+def _aligned(size: int, alignment: int) -> int:
+    return -(-size // alignment) * alignment
 
 
 def _weights(plan: Plan, call: KernelCall) -> int:

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from offramp.backends.driver.constants import Constants, literal
 from offramp.backends.driver.ctypes_of import c_type
 from offramp.backends.driver.interface import Interface, Tensor, answer_values
+from offramp.backends.driver.memories import ArenaArray, StaticArrays
 from offramp.compiler.errors import UnsupportedError
 from offramp.compiler.ir import Branch, Exit, Jump, Return, Successor, Switch
 from offramp.compiler.plan import BlockPlan, KernelCall, Plan, Storage
@@ -38,20 +39,26 @@ class Driver:
 
 
 def render_driver(
-    plan: Plan, interface: Interface, constants: Constants, prototypes: str, *, batch: bool
+    plan: Plan,
+    interface: Interface,
+    constants: Constants,
+    arrays: StaticArrays,
+    prototypes: str,
+    *,
+    batch: bool,
 ) -> Driver:
     """Render the driver of a plan with addresses; `batch` adds `NAME_run_batch`.
 
     Raises:
         UnsupportedError: a score, or an input or output, of a type that the C API has not.
     """
-    writer = _Writer(plan, constants)
+    writer = _Writer(plan, constants, arrays.arenas)
     values: dict[str, Any] = {
         "name": plan.name,
         "NAME": plan.name.upper(),
         "target": plan.target,
         "inputs": [
-            _tensor(tensor) | {"offset": plan.memory.offsets[buffer]}
+            _tensor(tensor) | {"address": writer.input_address(buffer)}
             for tensor, buffer in zip(interface.inputs, plan.blocks[0].parameters, strict=True)
         ],
         "outputs": [_tensor(tensor) for tensor in interface.outputs],
@@ -63,7 +70,8 @@ def render_driver(
             for point in interface.exits
         ],
         "blocks": interface.blocks,
-        "arena": interface.arena,
+        "arenas": arrays.arenas,
+        "copied": arrays.copied,
         "alignment": interface.alignment,
         "batch": batch,
         "prototypes": prototypes,
@@ -97,8 +105,9 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 class _Writer:
     """C statements for the blocks of one plan."""
 
-    def __init__(self, plan: Plan, constants: Constants) -> None:
+    def __init__(self, plan: Plan, constants: Constants, arenas: tuple[ArenaArray, ...]) -> None:
         self._plan = plan
+        self._arenas = arenas
         self._constants = constants
         self._number = {block.name: number for number, block in enumerate(plan.blocks)}
         self._exits = [b.name for b in plan.blocks if isinstance(b.terminator, Exit)]
@@ -116,17 +125,25 @@ class _Writer:
             for position in answer_values(block)
         ]
 
+    def input_address(self, name: str) -> str:
+        """The address of an input of the network, from outside the blocks."""
+        return f"context->{self._address(name)}"
+
     def _address(self, name: str) -> str:
         base = root(self._plan, name)
         if self._plan.buffers[base].storage is Storage.CONSTANT:
             return self._constants.address[base]
-        return f"arena + {self._plan.memory.offsets[name]}"
+        return self._at(self._plan.memory.offsets[name])
+
+    def _at(self, offset: int) -> str:
+        arena = max((a for a in self._arenas if a.start <= offset), key=lambda a: a.start)
+        return f"{arena.variable} + {offset - arena.start}"
 
     def _call(self, block: BlockPlan, index: int, call: KernelCall) -> str:
         pointers = [f"(void *)({self._address(name)})" for name in call.arguments]
         if call.workspace:
-            scratch = self._plan.memory.offsets[workspace_name(block, index)]
-            pointers.append(f"(void *)(arena + {scratch})")
+            scratch = self._at(self._plan.memory.offsets[workspace_name(block, index)])
+            pointers.append(f"(void *)({scratch})")
         separator = ",\n        "
         return f"{call.kernel}({separator.join(pointers)});"
 

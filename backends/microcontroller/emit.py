@@ -9,6 +9,7 @@ from typing import Any
 from offramp.backends.base import LoweredProgram
 from offramp.backends.driver.constants import write_arrays
 from offramp.backends.driver.interface import Interface, describe
+from offramp.backends.driver.memories import StaticArrays, static_arrays
 from offramp.backends.driver.render import environment, render_driver
 from offramp.backends.microcontroller.toolchain import Toolchain
 from offramp.compiler import targets
@@ -39,16 +40,22 @@ def emit(lowered: LoweredProgram, toolchain: Toolchain, folder: Path) -> None:
     interface = describe(plan, target.alignment)
     _check_fits(interface, target)
     constants = write_arrays(plan, folder / f"{plan.name}_weights.c", target.alignment)
-    driver = render_driver(plan, interface, constants, lowered.kernels.prototypes(), batch=False)
+    arrays = static_arrays(plan, interface, constants)
+    prototypes = lowered.kernels.prototypes()
+    driver = render_driver(plan, interface, constants, arrays, prototypes, batch=False)
     (folder / f"{plan.name}.h").write_text(driver.header)
     (folder / f"{plan.name}.c").write_text(driver.source)
     (folder / f"{plan.name}_kernels.c").write_text(lowered.kernels.to_c())
-    _write_support(interface, target, toolchain, folder)
+    _write_support(interface, arrays, target, toolchain, folder)
     interface.write(folder)
 
 
 def _write_support(
-    interface: Interface, target: Target, toolchain: Toolchain, folder: Path
+    interface: Interface,
+    arrays: StaticArrays,
+    target: Target,
+    toolchain: Toolchain,
+    folder: Path,
 ) -> None:
     (folder / "board").mkdir()
     values: dict[str, Any] = {
@@ -59,6 +66,9 @@ def _write_support(
         "exits": interface.exits,
         "arena": interface.arena,
         "weights": interface.weights,
+        "parts": interface.parts,
+        "arrays": (*arrays.arenas, *arrays.copied),
+        "copied": arrays.copied,
         "board": target.board,
         "toolchain": toolchain,
         "memories": {memory.name: memory for memory in target.memories},

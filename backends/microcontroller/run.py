@@ -76,7 +76,8 @@ class FirmwareRunner:
     def _ram(self, stack: int) -> Ram:
         sections = self.firmware.sections()
         static = sections.get(".data", 0) + sections.get(".bss", 0)
-        return Ram(self.interface.arena, static - self.interface.arena, stack)
+        arena, copied = self.interface.arena, self.interface.copied
+        return Ram(arena, static - arena - copied, stack, copied)
 
     def _flash(self) -> Flash:
         sections = self.firmware.sections()

@@ -54,20 +54,32 @@ def traffic(spec: Spec, sizes: Sequence[int], constants: Sequence[bool]) -> tupl
 
 def _passes(spec: Spec, input_bytes: int) -> _Passes | None:
     match spec:
+        case IntegerConv() | HeliumConv() | PairedConv() | TiledConv():
+            return _as_matrix(spec, input_bytes)
+        case DualPlane() | Strips() | Depthwise() | TiledDepthwise():
+            return _per_channel(spec, input_bytes)
+        case _:
+            return None
+
+
+def _as_matrix(spec: Gathering | TiledConv, input_bytes: int) -> _Passes:
+    if isinstance(spec, PairedConv):
+        return _gathering(spec, spec.steps * 2, spec.filters)
+    blocks = sum(count for _, count, _ in spec.blocks())
+    match spec:
         case IntegerConv():
-            blocks = sum(count for _, count, _ in spec.blocks())
             return _gathering(spec, spec.steps * 2, blocks)
         case HeliumConv(is_direct=True):
-            return _Passes(1, 1, input_bytes * sum(count for _, count, _ in spec.blocks()))
+            return _Passes(1, 1, input_bytes * blocks)
         case HeliumConv():
-            blocks = sum(count for _, count, _ in spec.blocks())
             return _gathering(spec, spec.steps, blocks, together=2)
-        case PairedConv():
-            return _gathering(spec, spec.steps * 2, spec.filters)
         case TiledConv():
             tiles = _rows(spec) * -(-spec.window.columns.out // spec.pixels)
-            blocks = sum(count for _, count, _ in spec.blocks())
             return _Passes(tiles, tiles, 4 * _taps_read(spec) * blocks)
+
+
+def _per_channel(spec: PerChannel, input_bytes: int) -> _Passes:
+    match spec:
         case DualPlane() | Strips():
             copied = spec.window.inputs * spec.channels
             return _Passes(1, 1, input_bytes, copied + _taps_read(spec))
@@ -77,8 +89,6 @@ def _passes(spec: Spec, input_bytes: int) -> _Passes | None:
             return _Passes(vectors, vectors, _taps_read(spec))
         case TiledDepthwise():
             return _Passes(spec.window.outputs, spec.window.outputs, 4 * _taps_read(spec))
-        case _:
-            return None
 
 
 def _gathering(spec: Gathering, gathered: int, blocks: int, together: int = 0) -> _Passes:

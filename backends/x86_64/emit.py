@@ -10,6 +10,7 @@ from offramp.backends import tools
 from offramp.backends.base import LoweredProgram
 from offramp.backends.driver.constants import write_blob
 from offramp.backends.driver.interface import describe
+from offramp.backends.driver.memories import static_arrays
 from offramp.backends.driver.render import render_driver
 from offramp.backends.x86_64 import loader
 from offramp.compiler import targets
@@ -41,10 +42,10 @@ def emit(lowered: LoweredProgram, folder: Path) -> None:
 def write_sources(lowered: LoweredProgram, build: Path) -> None:
     """Write the driver, its header, the weights and the kernels' object into `build`."""
     plan, alignment = lowered.plan, targets.get(lowered.plan.target).alignment
-    constants = write_blob(plan, build, alignment)
-    driver = render_driver(
-        plan, describe(plan, alignment), constants, lowered.kernels.prototypes(), batch=True
-    )
+    interface, constants = describe(plan, alignment), write_blob(plan, build, alignment)
+    arrays = static_arrays(plan, interface, constants)
+    prototypes = lowered.kernels.prototypes()
+    driver = render_driver(plan, interface, constants, arrays, prototypes, batch=True)
     (build / f"{plan.name}.h").write_text(driver.header)
     (build / "driver.c").write_text(driver.source)
     lowered.kernels.to_object(build / "kernels.o")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from itertools import pairwise
@@ -86,6 +86,15 @@ class Board:
         """The same with only those as one that are equally fast; the fastest and largest first."""
         found = self._adjoining(role, lambda low, high: low.cycles == high.cycles)
         return tuple(sorted(found, key=lambda span: (span.cycles, -span.bytes)))
+
+    def usable(self) -> tuple[Span, ...]:
+        """Banks of RAM less the reserve, which is taken from the first that has room for it."""
+        found = list(self.banks("ram"))
+        for index, bank in enumerate(found):
+            if bank.bytes >= self.reserve.ram:
+                found[index] = replace(bank, bytes=bank.bytes - self.reserve.ram)
+                break
+        return tuple(found)
 
     def _adjoining(self, role: str, may_join: Callable[[Region, Region], bool]) -> list[Span]:
         found: list[list[Region]] = []

@@ -119,7 +119,7 @@ def bench_tables(found: Measurement) -> list[RenderableType]:
         )
     lines = [
         f"expected: {found.expected:,.0f} {unit}, worst: {found.worst:,.0f} {unit}",
-        _sizes("RAM", asdict(measured.ram)),
+        _sizes("RAM", {k: n for k, n in asdict(measured.ram).items() if n or k != "weights"}),
         _sizes("flash", asdict(measured.flash)),
     ]
     if found.peer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,16 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from offramp.compiler.manifest import CostEntry, ExitEntry, Manifest
-from offramp.report.text import bytes_text, cost_text, count_text, percent_text, saving, summary
+from offramp.compiler.manifest import CostEntry, ExitEntry, Manifest, MemoryMap
+from offramp.report.text import (
+    access_text,
+    bytes_text,
+    cost_text,
+    count_text,
+    percent_text,
+    saving,
+    summary,
+)
 
 
 def compile_json(manifest: Manifest) -> dict[str, Any]:
@@ -20,6 +29,7 @@ def compile_json(manifest: Manifest) -> dict[str, Any]:
         "static_cost": _cost_json(manifest.static_cost),
         "expected_cost": _cost_json(manifest.expected_cost),
         "exits": [_exit_json(entry) for entry in manifest.exits],
+        "memory": _memory_json(manifest.memory),
         "certificate": None,
     }
     certificate = manifest.certificate
@@ -45,7 +55,20 @@ def compile_tables(manifest: Manifest, folder: Path) -> list[RenderableType]:
         f"({percent_text(saving(manifest))} saved), "
         f"{bytes_text(manifest.memory.peak)} of arena",
     )
-    return [headline, Text(summary(manifest)), exits_table(manifest)]
+    shown: list[RenderableType] = [headline, Text(summary(manifest)), exits_table(manifest)]
+    if manifest.memory.banks:
+        shown += ["", banks_table(manifest.memory), Text(access_text(manifest.memory))]
+    return shown
+
+
+def banks_table(memory: MemoryMap) -> Table:
+    """One row per memory of the board that holds anything."""
+    table = Table("memory", box=None, header_style="dim", pad_edge=False)
+    for heading in ("activations", "copied weights"):
+        table.add_column(heading, justify="right")
+    for bank in memory.banks:
+        table.add_row(bank.memory, bytes_text(bank.arena), bytes_text(bank.weights))
+    return table
 
 
 def exits_table(manifest: Manifest) -> Table:
@@ -77,6 +100,16 @@ def candidates_table(manifest: Manifest) -> Table:
         verdict.stylize("green" if entry.chosen else "")
         table.add_row(entry.block, entry.head, count_text(entry.macs), verdict)
     return table
+
+
+def _memory_json(memory: MemoryMap) -> dict[str, Any]:
+    return {
+        "peak": memory.peak,
+        "lower_bound": memory.lower_bound,
+        "status": memory.status,
+        "banks": [asdict(bank) for bank in memory.banks],
+        "access": None if memory.access is None else asdict(memory.access),
+    }
 
 
 def _cost_json(cost: CostEntry) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from offramp.compiler.manifest import Manifest
 from offramp.report.charts import curve, memory_chart
 from offramp.report.network import draw
 from offramp.report.text import (
+    access_text,
     bytes_text,
     cost_text,
     count_text,
@@ -46,6 +47,7 @@ def render(manifest: Manifest, program: Program) -> str:
         network=draw(program, manifest),
         curve=curve(manifest),
         memory=memory_chart(manifest.memory),
+        access=access_text(manifest.memory),
         style=_asset("report.css"),
         script=_asset("report.js"),
     )

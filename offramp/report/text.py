@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from offramp.compiler.manifest import Manifest
+from offramp.compiler.manifest import Manifest, MemoryMap
 
 
 def saving(manifest: Manifest) -> float:
@@ -23,6 +23,20 @@ def summary(manifest: Manifest) -> str:
         f"{certificate.bound:.2f} points (budget {certificate.budget:g}), judged against {against} "
         f"on {certificate.samples:,} samples that chose nothing. This speaks for the population "
         "that these samples came from."
+    )
+
+
+def access_text(memory: MemoryMap) -> str:
+    """What the choice of memories costs, in a sentence; empty where there was none."""
+    access = memory.access
+    if access is None:
+        return ""
+    proof = "no other choice of memories takes fewer"
+    if access.status != "optimal":
+        proof = f"no choice of memories takes fewer than {access.lower_bound:,.0f}"
+    return (
+        f"Loads and stores take {access.cycles:,.0f} cycles where nothing is cached, on average; "
+        f"{proof}."
     )
 
 

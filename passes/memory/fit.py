@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
-from offramp.compiler import boards
+from offramp.compiler import boards, targets
 from offramp.compiler.boards import Board
-from offramp.compiler.errors import UserError
-from offramp.compiler.plan import Buffer, KernelCall, Plan, distinct_constants
+from offramp.compiler.errors import InternalError, UserError
+from offramp.compiler.plan import Buffer, KernelCall, Plan, copied_bytes, distinct_constants
 from offramp.passes.memory.liveness import first_steps
 from offramp.passes.memory.plan import as_problem
 from offramp.passes.memory.problem import Item
@@ -23,8 +23,9 @@ LONGEST = 60
 def check_fit(plan: Plan, board: Board) -> None:
     """Check the arena against the RAM of a board, the weights against its flash.
 
-    The arena is one array, so it must lie in memories that adjoin. No compiler has seen the code
-    yet: it, the stack and other data are counted as what the board's description reserves.
+    An arena that is one array must lie in memories that adjoin; one that is spread over memories
+    must fit each. No compiler has seen the code yet: it, the stack and other data are counted as
+    what the board's description reserves.
 
     Args:
         plan: its memory is planned.
@@ -37,7 +38,9 @@ def check_fit(plan: Plan, board: Board) -> None:
     problems: list[str] = []
     ram, flash = ram_for_arena(board), flash_for_weights(board)
     arena, weights = plan.memory.peak, _weight_bytes(plan)
-    if arena > ram:
+    if plan.memory.arenas:
+        check_spread(plan, board)
+    elif arena > ram:
         problems.append(
             f"its arena needs {arena} bytes and the RAM has {ram} for it "
             f"({_sizes(board, 'ram')}, {board.reserve.ram} reserved for stack and other data). "
@@ -53,6 +56,26 @@ def check_fit(plan: Plan, board: Board) -> None:
         raise UserError(
             f"{plan.name} does not fit {board.name}: {' And '.join(problems)} {_advice(plan)}"
         )
+
+
+def check_spread(plan: Plan, board: Board) -> None:
+    """Check that each memory of a board holds its part of the arena and its copies of weights.
+
+    Raises:
+        InternalError: one does not.
+    """
+    room = {memory.name: memory.bytes for memory in board.usable()}
+    used = dict.fromkeys(room, 0)
+    for arena in plan.memory.arenas:
+        used[arena.memory] += arena.bytes
+    for memory, size in copied_bytes(plan, targets.get(plan.target).alignment).items():
+        used[memory] += size
+    for memory, size in used.items():
+        if size > room[memory]:
+            raise InternalError(
+                f"memory plan: {size} bytes lie in {memory!r} of {board.name}, which has "
+                f"{room[memory]} for them"
+            )
 
 
 def ram_for_arena(board: Board) -> int:

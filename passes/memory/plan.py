@@ -45,7 +45,7 @@ def _place(plan: Plan, planner: Planner) -> Plan:
     check_placement(problem, placed)
     size, bound = peak(problem, placed), problem.lower_bound
     memory = MemoryPlan(
-        offsets=_offsets_by_name(plan, groups, placed),
+        offsets=offsets_by_name(plan, groups, placed),
         peak=size,
         lower_bound=bound,
         status="optimal" if size == bound else "feasible",
@@ -79,7 +79,7 @@ def as_problem(plan: Plan, groups: Groups) -> Problem:
     return Problem(tuple(items))
 
 
-def _offsets_by_name(plan: Plan, groups: Groups, placed: dict[str, int]) -> dict[str, int]:
+def offsets_by_name(plan: Plan, groups: Groups, placed: dict[str, int]) -> dict[str, int]:
     """Offsets of every arena buffer that is in use, views included, and of every workspace."""
     offsets = {name: offset for name, offset in placed.items() if name not in plan.buffers}
     for name in plan.buffers:

@@ -16,10 +16,12 @@ def check_memory(plan: Plan) -> None:
     """Check `plan.memory`.
 
     Raises:
-        InternalError: a buffer has no place, lies outside the arena or off its view, or some way
-            through the program reads bytes that were overwritten.
+        InternalError: a buffer has no place, lies outside the arena or off its view, crosses from
+            one memory into another, or some way through the program reads bytes that were
+            overwritten.
     """
     _check_bounds(plan)
+    _check_arenas(plan)
     checker = _Checker(plan)
     entry = plan.blocks[0]
     intact: dict[str, frozenset[str]] = {entry.name: frozenset()}
@@ -54,6 +56,26 @@ def _check_bounds(plan: Plan) -> None:
             )
         if offsets[name] != offsets.get(base) or buffer.nbytes != plan.buffers[base].nbytes:
             raise InternalError(f"memory plan: view {name!r} does not lie on {base!r}")
+
+
+def _check_arenas(plan: Plan) -> None:
+    """Parts of the arena lie apart and in order, and each buffer lies in one of them."""
+    memory = plan.memory
+    if not memory.arenas:
+        return
+    ends = [0, *(arena.start + arena.bytes for arena in memory.arenas)]
+    if any(arena.start < end for arena, end in zip(memory.arenas, ends, strict=False)):
+        raise InternalError("memory plan: the arenas of two memories overlap")
+    sizes = {name: plan.buffers[name].nbytes for name in memory.offsets if name in plan.buffers}
+    for block in plan.blocks:
+        for index, call in enumerate(block.calls):
+            sizes[workspace_name(block, index)] = call.workspace
+    for name, offset in memory.offsets.items():
+        arena = memory.arena_at(offset)
+        if arena is None or offset + sizes[name] > arena.start + arena.bytes:
+            raise InternalError(
+                f"memory plan: {name!r} ({sizes[name]} bytes at {offset}) is not in one memory"
+            )
 
 
 def _used(plan: Plan) -> set[str]:

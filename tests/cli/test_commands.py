@@ -20,7 +20,7 @@ from offramp.compiler.oracle import Oracle
 from tests.cli.conftest import Array, Command
 
 Npz = Callable[..., Path]
-COMPILE_KEYS = {"target", "static_cost", "expected_cost", "exits", "certificate"}
+COMPILE_KEYS = {"target", "static_cost", "expected_cost", "exits", "certificate", "memory"}
 EXIT_KEYS = {"block", "criterion", "threshold", "rate", "macs"}
 UNITS = {"x86-64": "ns", "cortex-m7": "instructions", "riscv32": "instructions"}
 TARGETS = [
@@ -80,7 +80,7 @@ def test_without_exits(
     assert final["value"] > 0
     assert measured.data["expected"]["value"] == measured.data["worst"]["value"] == final["value"]
     assert sum(layer["macs"] for layer in measured.data["layers"]) == macs
-    assert set(measured.data["ram"]) == {"arena", "static", "stack"}
+    assert set(measured.data["ram"]) == {"arena", "static", "stack", "weights"}
     assert set(measured.data["flash"]) == {"code", "weights"}
     weights = 4 * (8 * 9 + 2 * 8 * 72 + 24)
     padded = 3 * weights  # 8 channels fill half of a register tile
@@ -131,6 +131,20 @@ def test_a_board_that_holds_the_network(offramp: Command, model: Path, tmp_path:
     )
     assert compiled.code == 0, compiled.message
     assert compiled.data["target"] == "cortex-m4"
+    memory = compiled.data["memory"]
+    (bank,) = memory["banks"]
+    assert (bank["memory"], bank["arena"]) == ("sram1+sram2", memory["peak"])
+    assert 0 < memory["access"]["lower_bound"] == memory["access"]["cycles"]
+
+
+def test_what_lies_where_is_shown(offramp: Command, model: Path, tmp_path: Path) -> None:
+    options = ("--board", "nucleo-f746zg", "--optimize", "speed", "--no-exits")
+    shown = offramp("compile", model, *options, "-o", tmp_path / "out").stdout
+    assert "copied weights" in shown
+    assert "dtcm" in shown
+    assert "no other choice of memories takes fewer" in " ".join(shown.split())
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Memories of the board" in report
 
 
 def test_the_help_lists_the_boards(offramp: Command) -> None:

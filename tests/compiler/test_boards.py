@@ -52,13 +52,39 @@ def with_memories(*memories: Region) -> Board:
 
 def test_memories_that_adjoin_are_one_span() -> None:
     board = with_memories(
-        Region("high", 0x1100, 0x80, "ram"),
-        Region("apart", 0x2000, 0x40, "ram"),
-        Region("low", 0x1000, 0x100, "ram"),
+        Region("high", 0x1100, 0x80, "ram", 1),
+        Region("apart", 0x2000, 0x40, "ram", 1),
+        Region("low", 0x1000, 0x100, "ram", 1),
     )
     assert [(span.name, span.bytes) for span in board.spans("ram")] == [
         ("low+high", 0x180),
         ("apart", 0x40),
+    ]
+
+
+def test_memories_that_adjoin_are_one_bank_if_equally_fast() -> None:
+    board = with_memories(
+        Region("flash", 0, 0x10000, "flash", 6),
+        Region("tcm", 0x1000, 0x100, "ram", 1),
+        Region("sram1", 0x1100, 0x400, "ram", 4),
+        Region("sram2", 0x1500, 0x80, "ram", 4),
+        Region("far", 0x8000, 0x4000, "ram", 4),
+    )
+    assert [(bank.name, bank.bytes, bank.cycles) for bank in board.banks("ram")] == [
+        ("tcm", 0x100, 1),
+        ("far", 0x4000, 4),
+        ("sram1+sram2", 0x480, 4),
+    ]
+
+
+def test_the_reserve_comes_off_the_fastest_memory_that_has_room_for_it() -> None:
+    slow, fast = Region("slow", 0, 0x8000, "ram", 4), Region("fast", 0x9000, 0x8000, "ram", 1)
+    reserve = with_memories(slow).reserve.ram
+    assert [b.bytes for b in with_memories(slow, fast).usable()] == [0x8000 - reserve, 0x8000]
+    narrow = Region("fast", 0x9000, reserve - 1, "ram", 1)
+    assert [b.bytes for b in with_memories(slow, narrow).usable()] == [
+        reserve - 1,
+        0x8000 - reserve,
     ]
 
 
@@ -67,7 +93,7 @@ def test_an_unknown_board_is_refused_with_all_names() -> None:
         boards.get("nucleo")
 
 
-def document(target: str = "cortex-m4", **memories: tuple[int, str]) -> str:
+def document(target: str = "cortex-m4", cycles: int = 1, **memories: tuple[int, str]) -> str:
     """A board with memories of 64 bytes, by name: where, and in which role."""
     head = (
         f'description = ""\ntarget = "{target}"\nfpu = "fpv4-sp-d16"\ninstruction_cache = 0\n'
@@ -75,6 +101,7 @@ def document(target: str = "cortex-m4", **memories: tuple[int, str]) -> str:
     )
     return head + "".join(
         f'[[memories]]\nname = "{name}"\norigin = {origin}\nbytes = 64\nrole = "{role}"\n'
+        f"cycles = {cycles}\n"
         for name, (origin, role) in memories.items()
     )
 
@@ -88,6 +115,7 @@ FLASH, RAM = (0, "flash"), (128, "ram")
         (document(flash=FLASH), "no memory with the role 'ram'"),
         (document(flash=FLASH, ram=RAM, tcm=(256, "instructions")), "role 'instructions'"),
         (document(flash=FLASH, ram=RAM, more=(160, "ram")), "'ram' and 'more' overlap"),
+        (document(cycles=0, flash=FLASH, ram=RAM), "takes 0 cycles, expected at least 1"),
         (document("cortex-m3", flash=FLASH, ram=RAM), "unknown target 'cortex-m3'"),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 from offramp.backends import tools
 from offramp.backends.driver.constants import write_arrays, write_blob
 from offramp.backends.driver.interface import describe, read
+from offramp.backends.driver.memories import static_arrays
 from offramp.backends.driver.render import Driver, render_driver
 from offramp.compiler.errors import InternalError, UnsupportedError
 from offramp.compiler.plan import Buffer, Plan, Storage
@@ -20,8 +21,9 @@ STRICT = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-Wpedantic", "-Wshadow"]
 
 
 def rendered(plan: Plan, prototypes: str, folder: Path, *, batch: bool = True) -> Driver:
-    constants = write_arrays(plan, folder / "weights.c", 4)
-    return render_driver(plan, describe(plan, 4), constants, prototypes, batch=batch)
+    interface, constants = describe(plan, 4), write_arrays(plan, folder / "weights.c", 4)
+    arrays = static_arrays(plan, interface, constants)
+    return render_driver(plan, interface, constants, arrays, prototypes, batch=batch)
 
 
 def written(zoo: Any, folder: Path) -> Path:

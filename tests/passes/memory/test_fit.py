@@ -20,8 +20,8 @@ WEIGHTS = 300
 
 def board(*ram: int, flash: int = 1000, reserve: int = 64) -> Board:
     """Memories of RAM that do not adjoin; `reserve` in RAM and in flash."""
-    memories = [Region("flash", 0, flash, "flash")]
-    memories += [Region(f"ram{i}", 0x10000 * (i + 1), size, "ram") for i, size in enumerate(ram)]
+    memories = [Region("flash", 0, flash, "flash", 9)]
+    memories += [Region(f"ram{i}", 0x10000 * (i + 1), size, "ram", 1) for i, size in enumerate(ram)]
     return replace(
         boards.get("nucleo-f446re"),
         name="tiny",
