@@ -81,7 +81,7 @@ def features(node: ir.Node) -> Features:
 
 def _integer_kind(node: ir.Node, kind: str) -> str | None:
     if integers.on_integers(node):
-        return f"int8_{kind}"
+        return f"int8_{'elementwise' if kind == 'transcendental' else kind}"
     if integers.absorbed(node):
         return "free"
     return "convert" if node.op_type in ("QuantizeLinear", "DequantizeLinear") else None

@@ -9,16 +9,23 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from offramp.compiler.ir.dequantise import dequantised
+from offramp.compiler.ir.functions import ELEMENTWISE, Function, function_of
 
 OPERATORS = frozenset(
-    {"Conv", "Gemm", "MatMul", "AveragePool", "GlobalAveragePool", "ReduceMean", "Add"}
-)
+    {
+        "Conv", "Gemm", "MatMul", "AveragePool", "GlobalAveragePool", "ReduceMean", "MaxPool",
+        "GlobalMaxPool", "Add",
+    }
+)  # fmt: skip
 CLAMPS = frozenset({"Relu", "Clip"})
 MOVES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity"})
 
 
 def on_integers(node: ir.Node) -> bool:
-    """Whether `node` is an operator that a kernel computes on integers."""
+    """Whether `node` is an operator, or ends a function, that a kernel computes on integers."""
+    function = _function(node)
+    if function is not None:
+        return node is function.nodes[-1]
     if node.op_type not in OPERATORS or _adds_bias(node):
         return False
     activations = [v for v in node.inputs if v is not None and not _is_constant(v)]
@@ -31,7 +38,9 @@ def absorbed(node: ir.Node) -> bool:
         if dequantised(node) is not None:
             return True
         readers = [reader for value in node.outputs for reader in _past_moves(value)]
-        return bool(readers) and all(on_integers(reader) for reader in readers)
+        return bool(readers) and all(on_integers(r) or _function(r) is not None for r in readers)
+    if _function(node) is not None:
+        return not on_integers(node)
     if node.op_type == "QuantizeLinear" or node.op_type in CLAMPS or _adds_bias(node):
         operator = _operator(node)
         return operator is not None and on_integers(operator)
@@ -39,13 +48,35 @@ def absorbed(node: ir.Node) -> bool:
 
 
 def _operator(node: ir.Node) -> ir.Node | None:
-    """The operator whose result arrives at `node` through clamps and a bias."""
+    """What arrives at `node` through clamps and a bias: an operator's result, or a function's."""
     value = _activation(node)
     before = None if value is None else value.producer()
+    if before is not None and _function(before) is not None:
+        return before
     while before is not None and (before.op_type in CLAMPS or _adds_bias(before)):
         value = _activation(before)
         before = None if value is None else value.producer()
     return before
+
+
+def _function(node: ir.Node) -> Function | None:
+    """The function between a dequantisation and a quantisation that `node` is part of, if any."""
+    last = node
+    while last.op_type in ELEMENTWISE:
+        readers = last.outputs[0].consumers()
+        if len(readers) == 1 and readers[0].op_type == "QuantizeLinear":
+            found = function_of(last.outputs[0], _is_read_from_integers)
+            is_whole = found is not None and _is_read_from_integers(found.source)
+            return found if found is not None and is_whole and node in found.nodes else None
+        if not readers:
+            return None
+        last = readers[0]
+    return None
+
+
+def _is_read_from_integers(value: ir.Value) -> bool:
+    node = value.producer()
+    return node is not None and node.op_type == "DequantizeLinear" and _is_dequantised(value)
 
 
 def _activation(node: ir.Node) -> ir.Value | None:

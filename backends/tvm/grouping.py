@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from offramp.backends.tvm import anchors
 from offramp.backends.tvm.epilogue import BINARY, Operand, Step
-from offramp.backends.tvm.integer import linear, matching
+from offramp.backends.tvm.integer import linear, lookup, matching
 from offramp.backends.tvm.integer.linear import Linear
 from offramp.backends.tvm.integer.matching import IntegerKernel
 from offramp.backends.tvm.integer.selection import specify
@@ -122,6 +122,9 @@ def _integer_kernels(graph: ir.Graph, family: str, exact: bool) -> dict[ir.Node,
         if kernel is not None and specify(kernel, family, is_exact=exact) is not None:
             if not exact:
                 kernel = _with_residual(kernel, owners, family) or kernel
+        else:
+            kernel = lookup.match(node, graph.opset_imports)
+        if kernel is not None:
             owners |= dict.fromkeys(kernel.nodes, kernel)
     return owners
 

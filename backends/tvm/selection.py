@@ -89,7 +89,7 @@ def select_integer(
         raise InternalError("an integer kernel without a template was scheduled")
     spec, arguments = specified
     return Selection(
-        kind="add" if kernel.anchor is None else _kind(kernel.anchor),
+        kind=_integer_kind(kernel),
         spec=spec,
         extended=None,
         arguments=arguments,
@@ -97,6 +97,12 @@ def select_integer(
         dtypes=(*map(_dtype, arguments), _dtype(kernel.result)),
         workspace=spec.workspace,
     )
+
+
+def _integer_kind(kernel: IntegerKernel) -> str:
+    if kernel.table is not None:
+        return "lookup"
+    return "add" if kernel.anchor is None else _kind(kernel.anchor)
 
 
 def select_conversion(source: ir.Value, spec: Linear) -> Selection:

@@ -30,7 +30,7 @@ FIRST_OPSET = 13
 
 @dataclass(frozen=True)
 class Quantize(Pass):
-    """Compute convolutions, dense layers, means and sums on 8-bit integers.
+    """Compute convolutions, dense layers, pools, sums and functions of these on 8-bit integers.
 
     The result stays standard ONNX in QDQ form: activations have one scale and zero point a tensor,
     weights are symmetric with one scale a filter, biases are 32-bit. Everything else, and what the
@@ -81,6 +81,7 @@ class Quantize(Pass):
         writer = Writer(own.entry.graph)
         tensors = dict.fromkeys(value for site in found for value in (*site.reads, site.writes))
         scales = {v: given_scale(v) or self._affine(seen[str(v.name)]) for v in tensors}
+        scales |= {s.writes: scales[s.reads[0]] for s in found if s.keeps_scale}
         for site in found:
             if site.node.op_type in WEIGHTED:
                 self._constants(writer, site, seen, scales)
@@ -139,6 +140,7 @@ def watch(
     """
     found = sites(program.entry.graph)
     tensors = [value for site in found for value in (*site.reads, site.writes)]
-    inputs = [value for site in found if (value := site.node.inputs[0]) is not None]
+    layers = [site.node for site in found if site.node.op_type in WEIGHTED]
+    inputs = [value for node in layers if (value := node.inputs[0]) is not None]
     seen = observe(program, list(dict.fromkeys([*tensors, *inputs])), calibration, seed)
     return {str(value.name): what for value, what in seen.items()}

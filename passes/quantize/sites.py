@@ -7,21 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from offramp.compiler.ir.functions import function_of
 from offramp.passes.layout import rules
 from offramp.passes.quantize.ranges import Affine
 from offramp.passes.simplify.rewriting import constant, sole_reader, static_shape
 
 WEIGHTED = frozenset({"Conv", "Gemm"})
 MEANS = frozenset({"AveragePool", "GlobalAveragePool"})
+MAXIMA = frozenset({"MaxPool", "GlobalMaxPool"})
 MOVING = rules.VIEWS | {"Transpose"}
 
 
 @dataclass(frozen=True)
 class Site:
-    """An operator with the activations that its kernel takes along.
+    """An operator with the activations that its kernel takes along, or a function of one tensor.
 
-    node: the operator. reads: the tensors to quantise that it reads, moves of data left out.
-    writes: the tensor to quantise, after the activations.
+    node: the operator, the last one of a function. reads: the tensors to quantise that it reads,
+    moves of data left out. writes: the tensor to quantise, after the activations.
     """
 
     node: ir.Node
@@ -33,15 +35,32 @@ class Site:
         """What the layer is called: its result's name."""
         return str(self.node.outputs[0].name)
 
+    @property
+    def keeps_scale(self) -> bool:
+        """Whether what it writes are numbers that it read."""
+        return self.node.op_type in MAXIMA
+
 
 def sites(graph: ir.Graph) -> list[Site]:
-    """All operators of `graph` that integers can compute, in order."""
+    """All operators of `graph` that integers can compute, in order; then functions between them."""
     found: list[Site] = []
     for node in graph:
         activations = _activations(node)
         if activations:
             reads = tuple(_origin(value) for value in activations)
             found.append(Site(node, reads, _after_activations(node.outputs[0])))
+    return found + _functions(found)
+
+
+def _functions(operators: list[Site]) -> list[Site]:
+    """Functions between what operators write and what others read."""
+    written = {site.writes for site in operators}
+    found: list[Site] = []
+    for value in dict.fromkeys(read for site in operators for read in site.reads):
+        if value not in written and value.producer() is not None:
+            function = function_of(value, lambda v: v in written)
+            if function is not None and _origin(function.source) in written:
+                found.append(Site(function.nodes[-1], (_origin(function.source),), value))
     return found
 
 
@@ -68,12 +87,22 @@ def _activations(node: ir.Node) -> list[ir.Value]:
         constants = all(constant(value) is not None for value in values[1:])
         is_plain = node.op_type == "Conv" or _is_plain_gemm(node)
         return values[:1] if constants and is_plain and constant(values[0]) is None else []
-    if node.op_type in MEANS:
+    if node.op_type in MEANS | MAXIMA and len(node.outputs) == 1:
+        return values[:1]
+    if node.op_type == "ReduceMean" and _is_over_an_image(node):
         return values[:1]
     if node.op_type == "Add" and all(constant(value) is None for value in values):
         shapes = {static_shape(value) for value in values}
         return values if len(shapes) == 1 and values[0] is not values[1] else []
     return []
+
+
+def _is_over_an_image(node: ir.Node) -> bool:
+    """Whether the mean is over all axes behind the second, the channels."""
+    source, axes = static_shape(node.inputs[0]), rules.reduction_axes(node)
+    if source is None or axes is None or len(source) < 3:
+        return False
+    return {axis % len(source) for axis in axes} == set(range(2, len(source)))
 
 
 def _is_plain_gemm(node: ir.Node) -> bool:

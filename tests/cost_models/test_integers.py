@@ -42,6 +42,25 @@ def test_a_kernel_takes_along_what_is_around_its_operator() -> None:
     assert kinds(HEAD + QUANTISED) == expected
 
 
+FUNCTION = """
+    %q: int8[1,2,4,4] = QuantizeLinear(%a, %s, %zero)
+    %d: float[1,2,4,4] = DequantizeLinear(%q, %s, %zero)
+    %g: float[1,2,4,4] = Sigmoid(%d)
+    %m: float[1,2,4,4] = Mul(%d, %g)
+    %p: int8[1,2,4,4] = QuantizeLinear(%m, %s, %zero)
+    %e: float[1,2,4,4] = DequantizeLinear(%p, %s, %zero)
+    %z: float[1,2,1,1] = GlobalMaxPool(%e)
+    %t: int8[1,2,1,1] = QuantizeLinear(%z, %s, %zero)
+    %y: float[1,2,1,1] = DequantizeLinear(%t, %s, %zero)
+    return (%y)"""
+
+
+def test_a_function_is_one_kernel_and_so_is_a_maximum() -> None:
+    layer = ["free", "free", "int8_pointwise", "free", "free"]
+    function = ["free", "free", "int8_elementwise", "free"]
+    assert kinds(HEAD + FUNCTION) == [*layer, *function, "free", "int8_pool", "free", "convert"]
+
+
 def test_an_operator_whose_result_stays_real_runs_on_real_numbers() -> None:
     assert kinds(HEAD + REAL) == ["convert", "free", None, None, None]
 

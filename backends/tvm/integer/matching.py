@@ -31,6 +31,7 @@ class IntegerKernel:
     the written integers. anchor: geometry and float weights; None for a sum of two tensors.
     weights: `[filters, channels / groups, rows, columns]`. scales: of the filters. product: what
     the integers stand for to which a residual, the last source, is added; None without one.
+    table: results by unsigned byte, of a function of one tensor; None for all others.
     """
 
     nodes: list[ir.Node]
@@ -44,6 +45,7 @@ class IntegerKernel:
     weights: Weights | None = None
     scales: npt.NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
     product: Quantized | None = None
+    table: npt.NDArray[np.int8] | None = None
 
 
 def fold_constants(graph: ir.Graph) -> None:
@@ -56,7 +58,7 @@ def fold_constants(graph: ir.Graph) -> None:
 
 def match(node: ir.Node) -> IntegerKernel | None:
     """The kernel that ends in the QuantizeLinear `node`, or None."""
-    output = _quantized(node)
+    output = quantized(node)
     value = node.inputs[0]
     if node.op_type != "QuantizeLinear" or output is None or value is None:
         return None
@@ -85,7 +87,7 @@ def _weighted(last: ir.Node, nodes: list[ir.Node], output: Quantized) -> Integer
     if found is None or found.result is not last.outputs[0] or not _holds_together(found):
         return None
     before, views = _through_views(found.source)
-    source = _activation(before)
+    source = activation(before)
     if source is None:
         return None
     kernel = IntegerKernel(
@@ -132,7 +134,7 @@ def _sum(last: ir.Node, nodes: list[ir.Node], output: Quantized) -> IntegerKerne
     """The sum of two dequantised tensors of one shape."""
     if last.op_type != "Add" or last.domain != "":
         return None
-    found = [_activation(None if v is None else v.producer()) for v in last.inputs]
+    found = [activation(None if v is None else v.producer()) for v in last.inputs]
     values = [v for v in last.inputs if v is not None]
     shapes = {rules.static_shape(v) for v in [*values, *last.outputs]}
     if len(shapes) != 1 or any(source is None for source in found):
@@ -141,7 +143,7 @@ def _sum(last: ir.Node, nodes: list[ir.Node], output: Quantized) -> IntegerKerne
     return IntegerKernel(
         nodes=[last, *nodes],
         sources=[value for value, _ in sources],
-        inputs=[quantized for _, quantized in sources],
+        inputs=[meaning for _, meaning in sources],
         result=nodes[-1].outputs[0],
         output=output,
         low=-128,
@@ -179,17 +181,17 @@ def _is_private(value: ir.Value) -> bool:
     return len(value.uses()) == 1 and not value.is_graph_output()
 
 
-def _activation(node: ir.Node | None) -> tuple[ir.Value, Quantized] | None:
+def activation(node: ir.Node | None) -> tuple[ir.Value, Quantized] | None:
     """What a DequantizeLinear of signed bytes with one scale reads, and what that stands for."""
     if node is None or node.op_type != "DequantizeLinear" or node.domain != "":
         return None
-    source, quantized = node.inputs[0], _quantized(node)
-    if source is None or quantized is None or source.const_value is not None:
+    source, meaning = node.inputs[0], quantized(node)
+    if source is None or meaning is None or source.const_value is not None:
         return None
-    return source, quantized
+    return source, meaning
 
 
-def _quantized(node: ir.Node) -> Quantized | None:
+def quantized(node: ir.Node) -> Quantized | None:
     """The scale and zero point of a (de)quantisation of signed bytes by one scale, or None."""
     scale = constant(node.inputs[1]) if len(node.inputs) > 1 else None
     zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None

@@ -18,6 +18,8 @@ from offramp.backends.tvm.integer import (
     helium_conv,
     helium_depthwise,
     linear,
+    lookup,
+    maximum,
     packed_dense,
     paired_conv,
     strips,
@@ -30,7 +32,9 @@ from offramp.backends.tvm.integer.dual_plane import DualPlane
 from offramp.backends.tvm.integer.helium_conv import HeliumConv
 from offramp.backends.tvm.integer.helium_depthwise import HeliumDepthwise
 from offramp.backends.tvm.integer.linear import Linear
+from offramp.backends.tvm.integer.lookup import Lookup
 from offramp.backends.tvm.integer.matching import IntegerKernel
+from offramp.backends.tvm.integer.maximum import Maximum
 from offramp.backends.tvm.integer.packed_dense import Dense
 from offramp.backends.tvm.integer.paired_conv import PairedConv
 from offramp.backends.tvm.integer.scaling import exact, fixed_point
@@ -38,7 +42,7 @@ from offramp.backends.tvm.integer.strips import Strips
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
-IntegerSpec = weighted.Spec | Mean | Sum | ExactSum | Linear
+IntegerSpec = weighted.Spec | Mean | Maximum | Sum | ExactSum | Linear | Lookup
 Argument = ir.Value | npt.NDArray[np.generic]
 Specified = tuple[IntegerSpec, tuple[Argument, ...]]
 
@@ -55,6 +59,8 @@ _BUILDERS: dict[type[IntegerSpec], Callable[[Any], Any]] = {
     Sum: channelwise.build_sum,
     ExactSum: channelwise.build_exact_sum,
     Linear: linear.build,
+    Lookup: lookup.build,
+    Maximum: maximum.build,
 }
 
 
@@ -72,14 +78,16 @@ def specify(
     reference kernels.
     """
     anchor = kernel.anchor
+    if kernel.table is not None:
+        return lookup.specify(kernel), (*kernel.sources, kernel.table)
     if anchor is None and is_exact:
         return _exact_sum(kernel, helium=family == "helium")
     if anchor is None:
         spec = _sum(kernel)
         return None if spec is None else (spec, tuple(kernel.sources))
     if anchor.weights is None:
-        mean = _mean(kernel, anchor, is_exact)
-        return None if mean is None else (mean, tuple(kernel.sources))
+        pool = maximum.specify(kernel) or _mean(kernel, anchor, is_exact)
+        return None if pool is None else (pool, tuple(kernel.sources))
     return weighted.specify(kernel, anchor, family, is_exact=is_exact, is_wide=is_wide)
 
 
@@ -87,7 +95,9 @@ def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
     """Positions of the arguments on which the output may lie."""
     if isinstance(spec, Sum | ExactSum):
         return (0, 1)
-    if isinstance(spec, Depthwise | DualPlane | Strips):
+    if isinstance(spec, Lookup):
+        return (0,)
+    if isinstance(spec, Maximum | Depthwise | DualPlane | Strips):
         return (0,) if spec.may_overwrite else ()
     if not isinstance(spec, IntegerConv | HeliumConv | PairedConv):
         return ()

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pytest
 
 import offramp
+from offramp.backends.tvm.lower import lower
+from offramp.compiler import targets
 from offramp.compiler.errors import UserError
 from offramp.compiler.ir import Program
 from offramp.compiler.ir.parser import from_text
@@ -132,3 +134,69 @@ def test_keywords_are_told_apart_as_before(shared: Path, ranges: str) -> None:
         for program in (before, after)
     ]
     assert right[1] >= right[0] - 0.01
+
+
+def numbers(count: int, seed: int) -> str:
+    """Weights in the text form."""
+    return str(np.random.default_rng(seed).normal(size=count).round(3).tolist())
+
+
+POOLED = f"""
+  weight %w: float[4,2,3,3] = {numbers(72, 1)}
+  weight %v: float[4,4,1,1] = {numbers(16, 2)}
+  weight %b: float[4,3] = {numbers(12, 3)}
+  weight %axes: int64[2] = [2, 3]
+  %c: float[1,4,6,6] = Conv(%x, %w) {{pads = [1, 1, 1, 1]}}
+  %r: float[1,4,6,6] = Relu(%c)
+  %p: float[1,4,3,3] = MaxPool(%r) {{kernel_shape = [2, 2], strides = [2, 2]}}
+  %d: float[1,4,3,3] = Conv(%p, %v)
+  %g: float[1,4,3,3] = Sigmoid(%d)
+  %f: float[1,4,3,3] = Mul(%d, %g)
+  %m: float[1,4] = ReduceMean(%f, %axes) {{keepdims = 0}}
+  %h: float[1,3] = Gemm(%m, %b)
+  %y: float[1,3] = Sigmoid(%h)
+"""
+
+
+@pytest.fixture
+def pooled() -> tuple[Program, Array]:
+    images = np.random.default_rng(4).normal(size=(64, 2, 6, 6)).astype(np.float32)
+    before = straight(POOLED, IMAGE, "float[1,3]")
+    after = before | Quantize("int8", {"x": images})
+    (expected, found) = (answers(program, images) for program in (before, after))
+    assert np.abs(found - expected).max() < 0.05
+    return after, images
+
+
+def test_a_maximum_keeps_the_scale_of_what_it_reads(pooled: tuple[Program, Array]) -> None:
+    graph = pooled[0].entry.graph
+    pool = next(node for node in graph if node.op_type == "MaxPool")
+    source = pool.inputs[0]
+    before = None if source is None else source.producer()
+    (after,) = pool.outputs[0].consumers()
+    assert before is not None
+    assert (before.op_type, after.op_type) == ("DequantizeLinear", "QuantizeLinear")
+    scales = [value.const_value for value in (before.inputs[1], after.inputs[1]) if value]
+    assert len({float(scale.numpy()) for scale in scales if scale is not None}) == 1
+
+
+def test_a_function_between_layers_is_quantised_as_one(pooled: tuple[Program, Array]) -> None:
+    """Its inner values stay real; the last function, whose result is the answer, stays as well."""
+    kinds = [node.op_type for node in pooled[0].entry.graph]
+    first = kinds.index("Sigmoid")
+    around = kinds[first - 1 : first + 4]
+    assert around == [
+        "DequantizeLinear",
+        "Sigmoid",
+        "Mul",
+        "QuantizeLinear",
+        "DequantizeLinear",
+    ]
+    assert kinds[-2:] == ["DequantizeLinear", "Sigmoid"]
+
+
+def test_pools_and_functions_run_on_integers(pooled: tuple[Program, Array]) -> None:
+    """All but the ends of the network: one tensor of real numbers in, and the answer."""
+    plan = lower(pooled[0], targets.get("cortex-m7")).plan
+    real = [name for name, b in plan.buffers.items() if b.dtype == "float32" and b.data is None]
+    assert {name.removeprefix("entry.").split("_")[0] for name in real} <= {"x", "h", "y"}
