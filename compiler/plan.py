@@ -31,7 +31,8 @@ class Buffer:
 
     dtype: NumPy name ("float32", "int64", "bool", ...).
     data: the contents, for constants only.
-    alias_of: another buffer that this one is a view of (same address, same byte size), or None.
+    alias_of: another buffer that this one is a view of, of all its bytes or of a part, or None.
+    offset: where the view begins in it, in bytes.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Buffer:
     storage: Storage = Storage.ARENA
     data: npt.NDArray[np.generic] | None = None
     alias_of: str | None = None
+    offset: int = 0
 
     @property
     def nbytes(self) -> int:

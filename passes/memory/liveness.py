@@ -30,6 +30,20 @@ def root(plan: Plan, name: str) -> str:
     return name
 
 
+def place_in_root(plan: Plan, name: str) -> int:
+    """The byte of its root at which `name` begins."""
+    offset = 0
+    while (alias := plan.buffers[name].alias_of) is not None:
+        offset += plan.buffers[name].offset
+        name = alias
+    return offset
+
+
+def is_whole(plan: Plan, name: str) -> bool:
+    """Whether `name` has all bytes of its root, not a part of them."""
+    return plan.buffers[name].nbytes == plan.buffers[root(plan, name)].nbytes
+
+
 def arena_root(plan: Plan, name: str) -> str | None:
     """`root`, or None if the bytes are not in the arena."""
     base = root(plan, name)
@@ -43,8 +57,12 @@ def copies(plan: Plan, block: BlockPlan, successor: Successor) -> tuple[Copy, ..
     return tuple(
         Copy(argument, parameter)
         for argument, parameter in zip(arguments, parameters, strict=True)
-        if root(plan, argument) != root(plan, parameter)
+        if _place(plan, argument) != _place(plan, parameter)
     )
+
+
+def _place(plan: Plan, name: str) -> tuple[str, int]:
+    return root(plan, name), place_in_root(plan, name)
 
 
 def answer(block: BlockPlan) -> tuple[str, ...]:
@@ -123,12 +141,24 @@ def _flow_backwards(
         written |= targets
     live = after | _roots(plan, block.operands) | held
     found.mark(live | written, first + len(block.calls))
+    begun = _first_written(plan, block)
     for index, call in reversed(list(enumerate(block.calls))):
         reads, writes = _roots(plan, call.reads), _roots(plan, call.writes)
         found.after[first + index] = live
         found.mark(live | reads | writes, first + index)
-        live = (live - writes) | reads
+        live = (live - begun[index]) | reads
     found.entering[block.name] = live
+
+
+def _first_written(plan: Plan, block: BlockPlan) -> list[frozenset[str]]:
+    """For each call the buffers that it is the first to write: those of parts have several."""
+    seen: frozenset[str] = frozenset()
+    found: list[frozenset[str]] = []
+    for call in block.calls:
+        writes = _roots(plan, call.writes)
+        found.append(writes - seen)
+        seen |= writes
+    return found
 
 
 def _roots(plan: Plan, names: Sequence[str]) -> frozenset[str]:

@@ -10,7 +10,12 @@ import numpy as np
 from offramp.compiler import targets
 from offramp.compiler.plan import MemoryPlan, Plan
 from offramp.passes.memory.exact import exact
-from offramp.passes.memory.liveness import arena_root, first_steps, workspace_name
+from offramp.passes.memory.liveness import (
+    arena_root,
+    first_steps,
+    place_in_root,
+    workspace_name,
+)
 from offramp.passes.memory.problem import Item, Planner, Problem, check_placement, peak
 from offramp.passes.memory.reorder import reorder
 from offramp.passes.memory.sharing import Groups, share
@@ -86,5 +91,5 @@ def offsets_by_name(plan: Plan, groups: Groups, placed: dict[str, int]) -> dict[
         base = arena_root(plan, name)
         leader = None if base is None else groups.find(base)
         if leader in placed:
-            offsets[name] = placed[leader]
+            offsets[name] = placed[leader] + place_in_root(plan, name)
     return offsets

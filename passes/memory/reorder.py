@@ -6,7 +6,13 @@ from dataclasses import replace
 
 from offramp.compiler.plan import BlockPlan, KernelCall, Plan
 from offramp.passes.memory.footprint import Operators, Tensor
-from offramp.passes.memory.liveness import Liveness, arena_root, first_steps, liveness
+from offramp.passes.memory.liveness import (
+    Liveness,
+    arena_root,
+    first_steps,
+    is_whole,
+    liveness,
+)
 from offramp.passes.memory.order import best_order, peak_of
 
 
@@ -85,7 +91,8 @@ def _in_place(plan: Plan, call: KernelCall, index: dict[str, int]) -> tuple[tupl
         target, source = roots[written], roots[read]
         positions = [p for p in range(len(call.reads)) if roots[p] == source]
         paired = all((written, position) in call.in_place for position in positions)
-        if target is not None and source is not None and paired:
+        whole = all(is_whole(plan, call.arguments[p]) for p in (written, *positions))
+        if target is not None and source is not None and paired and whole:
             found.append((index[target], index[source]))
     return tuple(found)
 

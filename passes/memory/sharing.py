@@ -11,7 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from offramp.compiler.plan import Plan
-from offramp.passes.memory.liveness import Liveness, arena_root, copies, first_steps, liveness
+from offramp.passes.memory.liveness import (
+    Liveness,
+    arena_root,
+    copies,
+    first_steps,
+    is_whole,
+    liveness,
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,8 @@ def _calls_in_place(plan: Plan, live: Liveness) -> Iterator[_HandOver]:
                 source, target = roots[read], roots[written]
                 positions = [p for p in range(len(call.reads)) if roots[p] == source]
                 paired = all((written, position) in call.in_place for position in positions)
-                if source and target and paired and source not in live.after[step]:
+                whole = all(is_whole(plan, call.arguments[p]) for p in (written, *positions))
+                if source and target and paired and whole and source not in live.after[step]:
                     yield _HandOver(source, target, step)
 
 
@@ -110,5 +118,7 @@ def _copies_into_joins(plan: Plan, live: Liveness) -> Iterator[_HandOver]:
         for successor in block.terminator.successors:
             for copy in copies(plan, block, successor):
                 source, target = arena_root(plan, copy.source), arena_root(plan, copy.target)
-                if source and target and source not in live.entering[successor.block]:
+                if not (source and target and is_whole(plan, copy.source)):
+                    continue
+                if source not in live.entering[successor.block]:
                     yield _HandOver(source, target, step)

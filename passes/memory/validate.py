@@ -1,15 +1,26 @@
 """A check of a planned arena that knows nothing of lifetimes.
 
-It follows the program forwards and keeps the set of buffers whose contents are intact: a write
-makes its buffer intact and spoils every other one that its bytes overlap; whatever is read must be
-intact. Where ways join, intact is what is intact on all of them.
+It follows the program forwards and keeps the set of pieces whose contents are intact: a write makes
+the pieces of its buffer intact and spoils all others that its bytes overlap; whatever is read must
+be intact. A buffer is one piece, or several where views of parts of it begin and end. Where ways
+join, intact is what is intact on all of them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
+
 from offramp.compiler.errors import InternalError
 from offramp.compiler.plan import BlockPlan, KernelCall, Plan, Storage
-from offramp.passes.memory.liveness import Copy, answer, copies, root, workspace_name
+from offramp.passes.memory.liveness import (
+    Copy,
+    answer,
+    copies,
+    place_in_root,
+    root,
+    workspace_name,
+)
 
 
 def check_memory(plan: Plan) -> None:
@@ -24,7 +35,7 @@ def check_memory(plan: Plan) -> None:
     _check_arenas(plan)
     checker = _Checker(plan)
     entry = plan.blocks[0]
-    intact: dict[str, frozenset[str]] = {entry.name: frozenset()}
+    intact: dict[str, Intact] = {entry.name: frozenset()}
     for name in entry.parameters:
         intact[entry.name] = checker.write(intact[entry.name], name, "the network's inputs")
     held: dict[str, tuple[str, ...]] = {entry.name: ()}
@@ -54,7 +65,9 @@ def _check_bounds(plan: Plan) -> None:
                 f"memory plan: {name!r} ({buffer.nbytes} bytes) is at {offsets.get(name)}, "
                 f"outside the arena of {peak} bytes"
             )
-        if offsets[name] != offsets.get(base) or buffer.nbytes != plan.buffers[base].nbytes:
+        place, size = place_in_root(plan, name), plan.buffers[base].nbytes
+        inside = 0 <= place <= size - buffer.nbytes
+        if offsets[name] != offsets.get(base, -1) + place or not inside:
             raise InternalError(f"memory plan: view {name!r} does not lie on {base!r}")
 
 
@@ -86,16 +99,26 @@ def _used(plan: Plan) -> set[str]:
     return used
 
 
+@dataclass(frozen=True)
+class Piece:
+    """The bytes from `start` to `end` of a buffer that is no view."""
+
+    buffer: str
+    start: int
+    end: int
+
+
+Intact = frozenset[Piece]
+
+
 class _Checker:
-    """Forward rules over sets of intact buffers (roots, views stand for them)."""
+    """Forward rules over sets of intact pieces."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._roots = sorted(
-            n for n, b in plan.buffers.items() if b.alias_of is None and b.storage is Storage.ARENA
-        )
+        self._pieces = _cut(plan)
 
-    def run(self, block: BlockPlan, intact: frozenset[str]) -> frozenset[str]:
+    def run(self, block: BlockPlan, intact: Intact) -> Intact:
         """What is intact at the end of `block`."""
         for index, call in enumerate(block.calls):
             where = f"call {index} ({call.kernel}) of {block.name}"
@@ -112,60 +135,91 @@ class _Checker:
             self.read(intact, name, f"the end of {block.name}")
         return intact
 
-    def read(self, intact: frozenset[str], name: str, where: str) -> None:
+    def read(self, intact: Intact, name: str, where: str) -> None:
         """Refuse to read what is not intact."""
-        base = root(self._plan, name)
-        if self._plan.buffers[base].storage is Storage.ARENA and base not in intact:
+        if not self._of(name) <= intact:
             raise InternalError(f"memory plan: {where} reads {name!r}, whose bytes are spoilt")
 
-    def write(self, intact: frozenset[str], name: str, where: str) -> frozenset[str]:
+    def write(self, intact: Intact, name: str, where: str) -> Intact:
         """What is intact after writing `name`."""
-        base = root(self._plan, name)
-        if self._plan.buffers[base].storage is not Storage.ARENA:
+        if self._plan.buffers[root(self._plan, name)].storage is not Storage.ARENA:
             raise InternalError(f"memory plan: {where} writes the constant {name!r}")
-        start, size = self._plan.memory.offsets[base], self._plan.buffers[base].nbytes
-        return self._spoil(intact, start, size) | {base}
+        start, size = self._plan.memory.offsets[name], self._plan.buffers[name].nbytes
+        return self._spoil(intact, start, size) | self._of(name)
 
-    def copy(self, intact: frozenset[str], copy: Copy, where: str) -> frozenset[str]:
+    def copy(self, intact: Intact, copy: Copy, where: str) -> Intact:
         """What is intact after a copy; both ends are where they lie on the same bytes."""
         after = self.write(intact, copy.target, where)
         offsets = self._plan.memory.offsets
         same = offsets.get(copy.source, -1) == offsets[copy.target]
-        return after | {root(self._plan, copy.source)} if same else after
+        return after | self._of(copy.source) if same else after
 
-    def _spoil(self, intact: frozenset[str], start: int, size: int) -> frozenset[str]:
-        return frozenset(n for n in intact if not self._overlaps(n, start, size))
+    def _of(self, name: str) -> Intact:
+        """The pieces of a buffer or view; none of a constant."""
+        base, start = root(self._plan, name), place_in_root(self._plan, name)
+        end = start + self._plan.buffers[name].nbytes
+        pieces = self._pieces.get(base, ())
+        return frozenset(p for p in pieces if start <= p.start and p.end <= end)
+
+    def _spoil(self, intact: Intact, start: int, size: int) -> Intact:
+        offsets, end = self._plan.memory.offsets, start + size
+        return frozenset(
+            piece
+            for piece in intact
+            if offsets[piece.buffer] + piece.end <= start
+            or end <= offsets[piece.buffer] + piece.start
+            or min(size, piece.end - piece.start) == 0
+        )
 
     def _overlaps(self, name: str, start: int, size: int) -> bool:
         offset, own = self._plan.memory.offsets[name], self._plan.buffers[name].nbytes
         return min(own, size) > 0 and offset < start + size and start < offset + own
 
+    def _is_in_arena(self, name: str) -> bool:
+        return root(self._plan, name) in self._pieces
+
     def _check_arguments(self, call: KernelCall, where: str) -> None:
         """An output may lie on an input only where the kernel says so, and then exactly on it."""
         outputs = range(len(call.arguments) - call.outputs, len(call.arguments))
         for written in outputs:
-            target = root(self._plan, call.arguments[written])
-            start = self._plan.memory.offsets[target]
-            size = self._plan.buffers[target].nbytes
+            target = call.arguments[written]
+            start, size = self._plan.memory.offsets[target], self._plan.buffers[target].nbytes
             for position, name in enumerate(call.reads):
-                base = root(self._plan, name)
-                if base not in self._roots or not self._overlaps(base, start, size):
+                if not self._is_in_arena(name) or not self._overlaps(name, start, size):
                     continue
-                same = self._plan.memory.offsets[base] == start
+                same = self._plan.memory.offsets[name] == start
                 if not same or (written, position) not in call.in_place:
                     raise InternalError(
                         f"memory plan: {where} writes {target!r} over its input {name!r}"
                     )
 
     def _use_workspace(
-        self, block: BlockPlan, index: int, call: KernelCall, intact: frozenset[str]
-    ) -> frozenset[str]:
+        self, block: BlockPlan, index: int, call: KernelCall, intact: Intact
+    ) -> Intact:
         name = workspace_name(block, index)
         start = self._plan.memory.offsets.get(name)
         if start is None or not 0 <= start <= self._plan.memory.peak - call.workspace:
             raise InternalError(f"memory plan: workspace {name!r} is at {start}, outside the arena")
         for argument in call.arguments:
-            base = root(self._plan, argument)
-            if base in self._roots and self._overlaps(base, start, call.workspace):
+            if self._is_in_arena(argument) and self._overlaps(argument, start, call.workspace):
                 raise InternalError(f"memory plan: workspace {name!r} lies on {argument!r}")
         return self._spoil(intact, start, call.workspace)
+
+
+def _cut(plan: Plan) -> dict[str, tuple[Piece, ...]]:
+    """The pieces of every buffer of the arena that is no view, cut where views begin and end."""
+    cuts = {
+        name: {0, buffer.nbytes}
+        for name, buffer in plan.buffers.items()
+        if buffer.alias_of is None and buffer.storage is Storage.ARENA
+    }
+    for name, buffer in plan.buffers.items():
+        if (base := root(plan, name)) in cuts:
+            start = place_in_root(plan, name)
+            cuts[base] |= {start, start + buffer.nbytes}
+    return {
+        base: tuple(Piece(base, *ends) for ends in pairwise(sorted(at)))
+        if len(at) > 1
+        else (Piece(base, 0, 0),)
+        for base, at in cuts.items()
+    }

@@ -17,7 +17,7 @@ from offramp.compiler.ir import Branch, Exit, Jump, Return, Successor, Terminato
 from offramp.compiler.plan import BlockPlan, Buffer, KernelCall, Plan
 from offramp.passes.memory import plan_memory
 from offramp.passes.memory.exact import exact
-from offramp.passes.memory.liveness import root
+from offramp.passes.memory.liveness import place_in_root, root
 from offramp.passes.memory.plan import as_problem
 from offramp.passes.memory.problem import peak
 from offramp.passes.memory.sharing import share
@@ -34,11 +34,11 @@ class PlanDrawer:
     buffers: dict[str, Buffer] = field(default_factory=dict[str, Buffer])
     blocks: list[BlockPlan] = field(default_factory=list[BlockPlan])
 
-    def new(self, size: int | None = None, alias_of: str | None = None) -> str:
+    def new(self, size: int | None = None, alias_of: str | None = None, offset: int = 0) -> str:
         name = f"t{len(self.buffers)}"
         if size is None:
             size = self.draw(st.integers(0, 40))
-        self.buffers[name] = Buffer(name, (size,), "uint8", alias_of=alias_of)
+        self.buffers[name] = Buffer(name, (size,), "uint8", alias_of=alias_of, offset=offset)
         return name
 
     def block(
@@ -48,15 +48,45 @@ class PlanDrawer:
         alive = list(parameters)
         least = 1 if ends_in_exit else 0
         count = self.draw(st.integers(least, 4))
-        return alive, [self.call(alive) for _ in range(count)]
+        calls = [self.call(alive) for _ in range(count)]
+        if self.draw(st.booleans()):
+            calls += self.joined(alive)
+        return alive, calls
 
     def call(self, alive: list[str]) -> KernelCall:
+        """A call whose result is alive afterwards, with a view of it, or of a part."""
         reads = self.draw(st.lists(st.sampled_from(alive), min_size=1, max_size=2))
         same = self.draw(st.booleans())
         written = self.new(self.buffers[reads[0]].nbytes if same else None)
         alive.append(written)
         if self.draw(st.booleans()):
-            alive.append(self.new(self.buffers[written].nbytes, alias_of=written))
+            alive.append(self.part(written))
+        return self.writing(reads, written)
+
+    def joined(self, alive: list[str]) -> list[KernelCall]:
+        """Calls that write the parts of one buffer, with others between; it is alive at the end."""
+        sizes = self.draw(st.lists(st.integers(0, 20), min_size=1, max_size=3))
+        whole = self.new(sum(sizes))
+        calls: list[KernelCall] = []
+        start = 0
+        for size in sizes:
+            part = self.new(size, alias_of=whole, offset=start)
+            reads = self.draw(st.lists(st.sampled_from(alive), min_size=1, max_size=2))
+            calls.append(self.writing(reads, part))
+            alive.append(part)
+            start += size
+            if self.draw(st.booleans()):
+                calls.append(self.call(alive))
+        alive.append(whole)
+        return calls
+
+    def part(self, name: str) -> str:
+        """A view of a buffer, from somewhere to somewhere."""
+        size = self.buffers[name].nbytes
+        start = self.draw(st.integers(0, size))
+        return self.new(self.draw(st.integers(0, size - start)), alias_of=name, offset=start)
+
+    def writing(self, reads: list[str], written: str) -> KernelCall:
         in_place = tuple((len(reads), p) for p in range(len(reads)) if self.draw(st.booleans()))
         return KernelCall(
             "k", (*reads, written), in_place=in_place, workspace=self.draw(st.integers(0, 20))
@@ -155,13 +185,13 @@ class Machine:
         self.separate: dict[str, Bytes] = {}
 
     def at(self, name: str) -> Bytes:
-        buffer = self.plan.buffers[name]
+        size = self.plan.buffers[name].nbytes
         if self.in_arena:
             start = self.plan.memory.offsets[name]
-            return self.arena[start : start + buffer.nbytes]
-        while buffer.alias_of is not None:
-            buffer = self.plan.buffers[buffer.alias_of]
-        return self.separate.setdefault(buffer.name, np.zeros(buffer.nbytes, np.uint8))
+            return self.arena[start : start + size]
+        base, start = root(self.plan, name), place_in_root(self.plan, name)
+        whole = np.zeros(self.plan.buffers[base].nbytes, np.uint8)
+        return self.separate.setdefault(base, whole)[start : start + size]
 
     def run(self) -> list[bytes]:
         for number, name in enumerate(self.plan.blocks[0].parameters):
@@ -205,7 +235,7 @@ class Machine:
     def _pass(self, block: BlockPlan, successor: Successor, following: BlockPlan) -> None:
         for position, target in zip(successor.args, following.parameters, strict=True):
             if self.plan.buffers[target].alias_of is None:
-                self.at(target)[:] = self.at(block.operands[position])
+                self.at(target)[:] = self.at(block.operands[position]).copy()
 
 
 @settings(deadline=None)
@@ -247,7 +277,13 @@ def test_spoiling_a_plan_is_found_if_results_change(plan: Plan, data: st.DataObj
     limit = planned.memory.peak - plan.buffers[moved].nbytes
     offset = data.draw(st.integers(0, limit))
     offsets = dict(planned.memory.offsets)
-    offsets.update({n: offset for n in offsets if n in plan.buffers and root(plan, n) == moved})
+    offsets.update(
+        {
+            n: offset + place_in_root(plan, n)
+            for n in offsets
+            if n in plan.buffers and root(plan, n) == moved
+        }
+    )
     spoilt = replace(planned, memory=replace(planned.memory, offsets=offsets))
     try:
         check_memory(spoilt)
