@@ -18,7 +18,7 @@ OPERATORS = frozenset(
     }
 )  # fmt: skip
 CLAMPS = frozenset({"Relu", "Clip"})
-MOVES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity"})
+MOVES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Slice"})
 
 
 def on_integers(node: ir.Node) -> bool:

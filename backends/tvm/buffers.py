@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ class BufferTable:
         self.buffers: dict[str, Buffer] = {}
         self._constants: dict[tuple[str, tuple[int, ...], str], str] = {}
         self._values: dict[ir.Value, str] = {}
+        self._reserved: dict[ir.Value, tuple[str, int]] = {}
 
     def name(self, value: ir.Value) -> str:
         """The buffer of a value; a constant gets its buffer when it is first asked for."""
@@ -37,24 +39,38 @@ class BufferTable:
         return self.buffers[name].alias_of or name
 
     def arena(self, block: str, value: ir.Value) -> str:
-        """A new buffer in the arena for a value."""
+        """A new buffer in the arena for a value, or the place that is reserved for it."""
+        if value in self._reserved:
+            return self.view(block, value, *self._reserved[value])
         dtype = "float32" if value.dtype is None else value.dtype.numpy().name
         shape = rules.static_shape(value)
         return self.assign(value, self.add(f"{block}.{value.name}", shape, dtype))
 
-    def view(self, block: str, value: ir.Value, source: str) -> str:
-        """A new buffer for a value that has the bytes of `source`."""
+    def view(self, block: str, value: ir.Value, source: str, offset: int = 0) -> str:
+        """A new buffer for a value that has the bytes of `source`, from `offset` on."""
         shape = rules.static_shape(value)
-        return self.assign(value, self.add_view(f"{block}.{value.name}", shape, source))
+        return self.assign(value, self.add_view(f"{block}.{value.name}", shape, source, offset))
+
+    def reserve(self, value: ir.Value, whole: str, offset: int) -> None:
+        """Let `arena` give a value its place in the buffer `whole`."""
+        self._reserved[value] = whole, offset
 
     def add(self, name: str, shape: tuple[int, ...], dtype: str) -> str:
         """A new buffer in the arena, named `name` or nearly so."""
-        return self._insert(name, shape, dtype, Storage.ARENA)
+        return self._insert(Buffer(name, shape, dtype))
 
-    def add_view(self, name: str, shape: tuple[int, ...], source: str) -> str:
-        """A new buffer that has the bytes of `source`, named `name` or nearly so."""
+    def add_view(self, name: str, shape: tuple[int, ...], source: str, offset: int = 0) -> str:
+        """A new buffer that has the bytes of `source` from `offset` on, named so or nearly so."""
         root = self.buffers[self.root(source)]
-        return self._insert(name, shape, root.dtype, root.storage, root.name)
+        view = Buffer(
+            name,
+            shape,
+            root.dtype,
+            root.storage,
+            alias_of=root.name,
+            offset=self.buffers[source].offset + offset,
+        )
+        return self._insert(view)
 
     def constant(self, data: npt.NDArray[Any]) -> str:
         """The buffer of a constant; equal contents share one."""
@@ -66,17 +82,10 @@ class BufferTable:
             self.buffers[name] = Buffer(name, data.shape, data.dtype.name, Storage.CONSTANT, data)
         return self._constants[key]
 
-    def _insert(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        dtype: str,
-        storage: Storage,
-        root: str | None = None,
-    ) -> str:
-        unique, number = name, 1
+    def _insert(self, buffer: Buffer) -> str:
+        unique, number = buffer.name, 1
         while unique in self.buffers:
             number += 1
-            unique = f"{name}.{number}"
-        self.buffers[unique] = Buffer(unique, shape, dtype, storage, alias_of=root)
+            unique = f"{buffer.name}.{number}"
+        self.buffers[unique] = replace(buffer, name=unique)
         return unique

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from offramp.backends.tvm import anchors
+from offramp.backends.tvm import anchors, parts
 from offramp.backends.tvm.epilogue import BINARY, Operand, Step
 from offramp.backends.tvm.integer import linear, lookup, matching
 from offramp.backends.tvm.integer.linear import Linear
@@ -42,10 +42,18 @@ class Kernel:
 
 @dataclass(frozen=True)
 class View:
-    """`result` has the bytes of `source`."""
+    """`result` has the bytes of `source`, from the element `start` on."""
 
     source: ir.Value
     result: ir.Value
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Join:
+    """A Concat whose inputs are written into their parts of its output."""
+
+    node: ir.Node
 
 
 @dataclass(frozen=True)
@@ -63,21 +71,24 @@ class Conversion:
     spec: Linear
 
 
-Group = Kernel | IntegerKernel | Conversion | anchors.RowSoftmax | View | Tail
+Group = Kernel | IntegerKernel | Conversion | anchors.RowSoftmax | View | Join | Tail
 
 
-def group(graph: ir.Graph, *, integers: str = "", exact: bool = False) -> list[Group]:
+def group(
+    graph: ir.Graph, *, integers: str = "", exact: bool = False, alignment: int = 1
+) -> list[Group]:
     """The kernels, views and tails of a graph, in execution order.
 
     integers: the family of microkernels with which quantised operators are computed in integers
     where a template fits; if empty, they are computed as ONNX says, on real numbers. exact: with
-    the rounding of TFLite's reference kernels.
+    the rounding of TFLite's reference kernels. alignment: bytes that buffers begin at multiples of.
     """
     matching.fold_constants(graph)
     owned = _integer_kernels(graph, integers, exact) if integers else {}
     owners = _kernels(graph, set(owned))
     unneeded = matching.drop_dequantised(list(graph), set(owned))
-    schedule = _Schedule()
+    joined = set(parts.joins(graph, _made(graph, owned, owners, unneeded), alignment))
+    schedule = _Schedule(alignment)
     for node in graph:
         kernel = owners.get(node)
         integer = owned.get(node)
@@ -95,23 +106,47 @@ def group(graph: ir.Graph, *, integers: str = "", exact: bool = False) -> list[G
             schedule.kernel(Conversion(node, conversion), [node.inputs[0]])
         elif softmax is not None:
             schedule.kernel(softmax, [softmax.source])
-        elif is_view(node):
+        elif view_start(node, alignment) is not None:
             schedule.view(node)
+        elif node in joined:
+            schedule.join(node)
         else:
             schedule.tail(node)
     schedule.flush()
     return schedule.groups
 
 
-def is_view(node: ir.Node) -> bool:
-    """Whether the output of `node` has the bytes of its first input."""
+def _made(
+    graph: ir.Graph,
+    owned: dict[ir.Node, IntegerKernel],
+    owners: dict[ir.Node, Kernel],
+    unneeded: set[ir.Node],
+) -> set[ir.Value]:
+    """The results of kernels, but for those that the block answers or passes on."""
+    kernels: list[IntegerKernel | Kernel] = [*owned.values(), *owners.values()]
+    results = {kernel.result for kernel in kernels}
+    results |= {
+        node.outputs[0]
+        for node in graph
+        if node not in owned and node not in owners and node not in unneeded
+        if linear.match(node) is not None or anchors.match_softmax(node) is not None
+    }
+    return {value for value in results if not value.is_graph_output()}
+
+
+def view_start(node: ir.Node, alignment: int) -> int | None:
+    """The element of its first input from which on the output of `node` has its bytes, or None."""
     source = node.inputs[0] if node.inputs else None
     if node.domain != "" or source is None:
-        return False
+        return None
+    if node.op_type == "Slice" and source.const_value is None:
+        start = parts.slice_start(node)
+        is_aligned = start is not None and start * parts.item_bytes(source) % alignment == 0
+        return start if is_aligned else None
     if node.op_type == "Transpose" and "perm" in node.attributes:
         permutation = tuple(node.attributes["perm"].as_ints())
-        return rules.moves_no_data(rules.static_shape(source), permutation)
-    return node.op_type in rules.VIEWS
+        return 0 if rules.moves_no_data(rules.static_shape(source), permutation) else None
+    return 0 if node.op_type in rules.VIEWS else None
 
 
 def _integer_kernels(graph: ir.Graph, family: str, exact: bool) -> dict[ir.Node, IntegerKernel]:
@@ -254,9 +289,10 @@ def _absorb_binary(kernel: Kernel, node: ir.Node) -> bool:
 class _Schedule:
     """Orders groups; a tail stays open until somebody needs what it computes."""
 
-    def __init__(self) -> None:
+    def __init__(self, alignment: int) -> None:
         self.groups: list[Group] = []
         self._open: list[ir.Node] = []
+        self._alignment = alignment
 
     def kernel(
         self,
@@ -278,20 +314,27 @@ class _Schedule:
         if source is not None and self._reads_open([source]):
             self._open.append(node)
         elif source is not None:
-            self.groups.append(View(source, node.outputs[0]))
+            self.groups.append(self._as_view(node, source))
+
+    def join(self, node: ir.Node) -> None:
+        """Add a concatenation; its inputs are results of kernels, so no tail is waited for."""
+        self.groups.append(Join(node))
 
     def flush(self) -> None:
         """Close the open tail; views at its end are views of its results."""
         views: list[View] = []
-        while self._open and is_view(self._open[-1]):
+        while self._open and view_start(self._open[-1], self._alignment) is not None:
             node = self._open.pop()
             source = node.inputs[0]
             if source is not None:
-                views.append(View(source, node.outputs[0]))
+                views.append(self._as_view(node, source))
         if self._open:
             self.groups.append(Tail(tuple(self._open)))
         self.groups.extend(reversed(views))
         self._open = []
+
+    def _as_view(self, node: ir.Node, source: ir.Value) -> View:
+        return View(source, node.outputs[0], view_start(node, self._alignment) or 0)
 
     def _reads_open(self, values: Iterable[ir.Value]) -> bool:
         return any(value.producer() in self._open for value in values)

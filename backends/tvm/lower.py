@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import onnx_ir as ir
 
 from offramp.backends.tvm.anchors import RowSoftmax
 from offramp.backends.tvm.bare import bare
 from offramp.backends.tvm.buffers import BufferTable
-from offramp.backends.tvm.grouping import Conversion, Kernel, Tail, View, group
+from offramp.backends.tvm.grouping import Conversion, Join, Kernel, Tail, View, group
 from offramp.backends.tvm.integer.matching import IntegerKernel
 from offramp.backends.tvm.library import KernelLibrary
+from offramp.backends.tvm.parts import part_starts
 from offramp.backends.tvm.segment import segment_graph
 from offramp.backends.tvm.selection import (
     Selection,
@@ -84,10 +86,21 @@ class _Lowering:
     def _block(self, block: Block) -> BlockPlan:
         self._parameters(block)
         calls: list[KernelCall] = []
-        for part in group(block.graph, integers=self.target.microkernels, exact=self.exact):
+        groups = group(
+            block.graph,
+            integers=self.target.microkernels,
+            exact=self.exact,
+            alignment=self.target.alignment,
+        )
+        for part in groups:
+            if isinstance(part, Join):
+                self._reserve(block, part.node)
+        for part in groups:
             match part:
-                case View(source, result):
-                    self.table.view(block.name, result, self.table.name(source))
+                case View(source, result, start):
+                    self._view(block, source, result, start)
+                case Join():
+                    continue
                 case Kernel(result=result, nodes=nodes):
                     selection = select(part, self.target)
                     calls.append(self._kernel(block, selection, result, nodes))
@@ -123,6 +136,18 @@ class _Lowering:
                 self.table.view(block.name, value, argument)
             else:
                 self.table.arena(block.name, value)
+
+    def _reserve(self, block: Block, node: ir.Node) -> None:
+        """A buffer for a concatenation, in which each part has its place."""
+        whole = self.table.arena(block.name, node.outputs[0])
+        for value, start in zip(node.inputs, part_starts(node), strict=True):
+            if value is not None:
+                self.table.reserve(value, whole, start)
+
+    def _view(self, block: Block, source: ir.Value, result: ir.Value, start: int) -> None:
+        whole = self.table.name(source)
+        size = np.dtype(self.table.buffers[whole].dtype).itemsize
+        self.table.view(block.name, result, whole, start * size)
 
     def _kernel(
         self, block: Block, selection: Selection, result: ir.Value, nodes: list[ir.Node]

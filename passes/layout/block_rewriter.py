@@ -100,8 +100,10 @@ class BlockRewriter:
         if node.op_type in rules.ELEMENTWISE and len(same) == len(node.outputs):
             inputs = [None if v is None else self._broadcast_last(v, rank) for v in node.inputs]
             self._emit_last(node, inputs)
-        elif (node.op_type in rules.ALONG_AXIS and self._along_axis(node, rank)) or (
-            node.op_type in rules.REDUCTIONS and self._reduce(node, rank)
+        elif (
+            (node.op_type in rules.ALONG_AXIS and self._along_axis(node, rank))
+            or (node.op_type in rules.REDUCTIONS and self._reduce(node, rank))
+            or (node.op_type == "Slice" and self._slice(node, rank))
         ):
             return
         else:
@@ -115,6 +117,17 @@ class BlockRewriter:
         inputs = [None if v is None else self.in_last(v) for v in node.inputs[:data]]
         inputs += [None if v is None else self.in_first(v) for v in node.inputs[data:]]
         self._emit_last(node, inputs, {"axis": rules.renumber(axis, rank)})
+        return True
+
+    def _slice(self, node: ir.Node, rank: int) -> bool:
+        """A Slice along constant axes, the fourth input."""
+        axes = node.inputs[3] if len(node.inputs) > 3 else None
+        if axes is None or axes.const_value is None:
+            return False
+        moved = [rules.renumber(int(axis), rank) for axis in axes.const_value.numpy()]
+        inputs = [None if v is None else self.in_first(v) for v in node.inputs[1:]]
+        inputs[2] = self._constant("axes", np.array(moved, np.int64))
+        self._emit_last(node, [self.in_last(_input(node)), *inputs])
         return True
 
     def _reduce(self, node: ir.Node, rank: int) -> bool:

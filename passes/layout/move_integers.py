@@ -18,7 +18,7 @@ from offramp.passes.simplify.rewriting import (
     replace,
 )
 
-MOVING = rules.VIEWS | {"Transpose"}
+MOVING = rules.VIEWS | {"Transpose", "Slice"}
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,9 @@ class PlanRunner:
         return self.plan.buffers[name].alias_of or name
 
     def _array(self, name: str) -> Array:
-        return self._memory[self._root(name)]
+        whole = self._memory[self._root(name)]
+        start = self.plan.buffers[name].offset // whole.itemsize
+        return whole[start:]
 
     def _answer(self, name: str) -> Array:
         shape = self.plan.buffers[name].shape
