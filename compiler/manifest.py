@@ -165,6 +165,21 @@ class MemoryMap:
 
 
 @dataclass(frozen=True)
+class PatchEntry:
+    """The layers up to the tensor `end` are computed in `bands` bands of rows.
+
+    macs: by which part the multiply-accumulates of the first block grew. arena, arena_before:
+    bytes, with the bands and without.
+    """
+
+    end: str
+    bands: int
+    macs: float
+    arena: int
+    arena_before: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All of `manifest.json`.
 
@@ -187,6 +202,7 @@ class Manifest:
     blocks: tuple[BlockEntry, ...] = ()
     candidates: tuple[CandidateEntry, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
+    patches: PatchEntry | None = None
     provenance: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA

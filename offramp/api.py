@@ -119,6 +119,7 @@ def compile(
     quantize: str | None = None,
     quantize_drop: float = 0.5,
     optimize: str = "size",
+    patches: float = 0.0,
     force: bool = False,
     example_inputs: tuple[Any, ...] | None = None,
     print_after: str | None = None,
@@ -154,7 +155,10 @@ def compile(
         quantize_drop: points of accuracy that "mixed" may lose on these samples against the float
             network; without labels, answers that may change.
         optimize: "speed" stores integer weights of Cortex-M4 and M7 as 16 bits: fewer instructions
-            for up to twice the flash.
+            for up to twice the flash, and copies weights that are read often into RAM that a
+            `board` has left.
+        patches: percent by which multiply-accumulates may grow so that the arena gets smaller: the
+            first layers are then computed band by band of rows. 0: they are not.
         force: replace an artifact that stands at `output`.
         example_inputs: positional inputs of a torch module, to export it with.
         print_after: name of the pass after which the Program is shown to the observer.
@@ -181,6 +185,7 @@ def compile(
         quantize=quantize,
         quantize_drop=quantize_drop,
         optimize=optimize,
+        patches=patches,
     )
     options.check_data(calibration, train)
     if output is not None:

@@ -10,7 +10,7 @@ from offramp import data, describe, pipeline
 from offramp.compiler import artifact as folders
 from offramp.compiler.ir import Program
 from offramp.compiler.ir.to_onnx import to_onnx
-from offramp.compiler.manifest import Manifest
+from offramp.compiler.manifest import Manifest, PatchEntry
 from offramp.observer import Observer
 from offramp.options import Options, model_name
 from offramp.report.page import render
@@ -74,16 +74,32 @@ def run(request: Request, options: Options, observer: Observer) -> Compiled:
     if options.board is not None and options.exits and calibration is not None:
         # Exits only add to a network: one too large is refused before any head is trained.
         with observer.stage("checking the board"):
-            pipeline.lower(reference, options)
+            pipeline.lower(_in_bands(reference, options, observer)[0], options)
     with observer.stage("choosing exits"):
         found = add_exits(reference, calibration, train, options, observer)
+    program, patches = _in_bands(found.program, options, observer)
+    found = replace(found, program=program)
     with observer.stage("lowering"):
         lowered = pipeline.lower(found.program, options)
-    manifest = describe.manifest(found, reference, lowered.plan, options)
+    manifest = replace(describe.manifest(found, reference, lowered.plan, options), patches=patches)
     sources = describe.provenance(options, model_name(request.model), _hashes(request))
     return Compiled(
         found.program, reference, lowered, replace(manifest, provenance=sources), observer
     )
+
+
+def _in_bands(
+    program: Program, options: Options, observer: Observer
+) -> tuple[Program, PatchEntry | None]:
+    """The program with its first layers in bands, if these were asked for and help."""
+    if not options.patches:
+        return program, None
+    with observer.stage("choosing patches"):
+        choice = pipeline.choose_patches(program, options, observer)
+    if choice is None:
+        return program, None
+    entry = PatchEntry(choice.end, choice.bands, choice.macs, choice.arena, choice.arena_before)
+    return choice.program, entry
 
 
 def _dataset(samples: data.Samples | None, program: Program, what: str) -> data.Dataset | None:

@@ -199,6 +199,7 @@ def provenance(options: Options, model: str, inputs: Mapping[str, str]) -> dict[
         "finetune": "yes" if options.finetune else "no",
         "quantised to": _precision(options),
         "optimised for": options.optimize,
+        "patches": f"at most {options.patches:g} % more MACs" if options.patches else "no",
     }
     return found | {library: metadata.version(library) for library in LIBRARIES}
 

@@ -12,6 +12,7 @@ RISKS = ("drop", "flip")
 PRECISIONS = ("int8", "mixed")
 OPTIMA = ("size", "speed")
 MAX_SEED = 2**32 - 1
+MOST_PATCHES = 1000.0
 DEFAULT_TARGET = "x86-64"
 
 
@@ -36,6 +37,7 @@ class Options:
     board: str | None = None
     quantize_drop: float = 0.5
     optimize: str = "size"
+    patches: float = 0.0
 
     def __post_init__(self) -> None:
         targets.get(self.target)
@@ -57,6 +59,11 @@ class Options:
                 f"cannot optimize for {self.optimize!r}: expected one of {', '.join(OPTIMA)}"
             )
         _between("quantize drop (points)", self.quantize_drop, 0.0, 100.0)
+        if not 0.0 <= self.patches <= MOST_PATCHES:
+            raise UserError(
+                f"patches may cost {self.patches:g} % more multiply-accumulates: expected 0 (none) "
+                f"to {MOST_PATCHES:g}"
+            )
         if not 0 <= self.seed <= MAX_SEED:
             raise UserError(f"seed is {self.seed}: expected 0 to {MAX_SEED}")
         if self.finetune and not self.exits:

@@ -20,6 +20,7 @@ from offramp.passes.base import Pipeline, Timing
 if TYPE_CHECKING:
     from offramp.backends.tvm.lower import Lowered
     from offramp.data import Dataset
+    from offramp.passes.patches import Choice
 
 RANGE_SAMPLES = 512
 """Samples from which the ranges of activations are taken; more change nothing."""
@@ -142,6 +143,25 @@ def quantize(
     return quantise(program)
 
 
+def choose_patches(program: Program, options: Options, observer: Observer) -> Choice | None:
+    """The bands of rows in which the first layers need the least memory, if any help.
+
+    Raises:
+        UnsupportedError: an operator that cannot be compiled.
+    """
+    from offramp.passes import patches
+
+    def arena(tried: Program) -> int:
+        return _planned(tried, options).plan.memory.peak
+
+    return patches.choose_patches(
+        program,
+        options.patches / 100,
+        arena,
+        progress=lambda done: observer.note(f"planning memory, {100 * done:.0f} %"),
+    )
+
+
 def lower(program: Program, options: Options) -> Lowered:
     """Kernels and a Plan with addresses for the target.
 
@@ -149,9 +169,22 @@ def lower(program: Program, options: Options) -> Lowered:
         UserError: the board, if one was asked for, does not hold it.
         UnsupportedError: an operator that cannot be compiled; named, with its node.
     """
-    from offramp.backends.tvm import lower as tvm_lower
     from offramp.passes.memory.banks import spread
     from offramp.passes.memory.fit import check_fit
+
+    lowered = _planned(program, options)
+    if options.board is None:
+        return lowered
+    board, reach = boards.get(options.board), reach_probabilities(program)
+    copies = options.optimize == "speed"
+    planned = spread(lowered.plan, board, reach, copy_weights=copies)
+    check_fit(planned, board)
+    return replace(lowered, plan=planned)
+
+
+def _planned(program: Program, options: Options) -> Lowered:
+    """Kernels, and a Plan with one array for all memory."""
+    from offramp.backends.tvm import lower as tvm_lower
     from offramp.passes.memory.plan import plan_memory
 
     lowered = tvm_lower.lower(
@@ -160,9 +193,4 @@ def lower(program: Program, options: Options) -> Lowered:
         exact=options.exact,
         wide=options.optimize == "speed",
     )
-    planned = plan_memory(lowered.plan)
-    if options.board is not None:
-        board, reach = boards.get(options.board), reach_probabilities(program)
-        planned = spread(planned, board, reach, copy_weights=options.optimize == "speed")
-        check_fit(planned, board)
-    return replace(lowered, plan=planned)
+    return replace(lowered, plan=plan_memory(lowered.plan))

@@ -31,6 +31,10 @@ A float network in 8-bit integers, without exits:
 
     compile net.onnx --target cortex-m7 --quantize int8 --calibration data.npz --no-exits -o out/
 
+For images larger than the RAM allows, the first layers in bands of rows:
+
+    compile net.onnx --board nano-33-ble --patches 20 --no-exits -o out/
+
 Without exits, just the code:
 
     compile net.onnx --target cortex-m7 --no-exits -o out/
@@ -128,9 +132,20 @@ def compile_command(
             "--optimize",
             metavar="size|speed",
             help="speed: on Cortex-M4 and M7, store integer weights as 16 bits: fewer instructions "
-            "for up to twice the flash.",
+            "for up to twice the flash. With --board, also copy weights that are read often into "
+            "RAM that is left.",
         ),
     ] = "size",
+    patches: Annotated[
+        float,
+        typer.Option(
+            "--patches",
+            metavar="PERCENT",
+            help="Compute the first layers band by band of rows, for the least arena that at most "
+            "so many percent more multiply-accumulates buy.",
+            show_default="0: whole images",
+        ),
+    ] = 0.0,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the artifact in the output folder.")
     ] = False,
@@ -170,6 +185,7 @@ def compile_command(
             quantize=quantize,
             quantize_drop=quantize_drop,
             optimize=optimize,
+            patches=patches,
             force=force,
             print_after=print_after,
             observer=observer,

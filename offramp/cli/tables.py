@@ -16,6 +16,7 @@ from offramp.report.text import (
     bytes_text,
     cost_text,
     count_text,
+    patches_text,
     percent_text,
     saving,
     summary,
@@ -30,6 +31,7 @@ def compile_json(manifest: Manifest) -> dict[str, Any]:
         "expected_cost": _cost_json(manifest.expected_cost),
         "exits": [_exit_json(entry) for entry in manifest.exits],
         "memory": _memory_json(manifest.memory),
+        "patches": None if manifest.patches is None else asdict(manifest.patches),
         "certificate": None,
     }
     certificate = manifest.certificate
@@ -56,6 +58,8 @@ def compile_tables(manifest: Manifest, folder: Path) -> list[RenderableType]:
         f"{bytes_text(manifest.memory.peak)} of arena",
     )
     shown: list[RenderableType] = [headline, Text(summary(manifest)), exits_table(manifest)]
+    if manifest.patches is not None:
+        shown.append(Text(patches_text(manifest.patches)))
     if manifest.memory.banks:
         shown += ["", banks_table(manifest.memory), Text(access_text(manifest.memory))]
     return shown

@@ -16,6 +16,7 @@ from offramp.report.text import (
     bytes_text,
     cost_text,
     count_text,
+    patches_text,
     percent_text,
     saving,
     summary,
@@ -48,6 +49,7 @@ def render(manifest: Manifest, program: Program) -> str:
         curve=curve(manifest),
         memory=memory_chart(manifest.memory),
         access=access_text(manifest.memory),
+        patches=None if manifest.patches is None else patches_text(manifest.patches),
         style=_asset("report.css"),
         script=_asset("report.js"),
     )

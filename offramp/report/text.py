@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from offramp.compiler.manifest import Manifest, MemoryMap
+from offramp.compiler.manifest import Manifest, MemoryMap, PatchEntry
 
 
 def saving(manifest: Manifest) -> float:
@@ -37,6 +37,15 @@ def access_text(memory: MemoryMap) -> str:
     return (
         f"Loads and stores take {access.cycles:,.0f} cycles where nothing is cached, on average; "
         f"{proof}."
+    )
+
+
+def patches_text(patches: PatchEntry) -> str:
+    """What the bands cost and save, in a sentence."""
+    return (
+        f"The layers up to {patches.end} are computed in {patches.bands} bands of rows, with "
+        f"{percent_text(patches.macs)} more MACs in the first block: {bytes_text(patches.arena)} "
+        f"of arena instead of {bytes_text(patches.arena_before)}."
     )
 
 

@@ -53,9 +53,8 @@ def check_fit(plan: Plan, board: Board) -> None:
             f"{_weights_text(plan)}"
         )
     if problems:
-        raise UserError(
-            f"{plan.name} does not fit {board.name}: {' And '.join(problems)} {_advice(plan)}"
-        )
+        advice = _advice(plan, in_ram=arena > ram)
+        raise UserError(f"{plan.name} does not fit {board.name}: {' And '.join(problems)} {advice}")
 
 
 def check_spread(plan: Plan, board: Board) -> None:
@@ -149,8 +148,11 @@ def _listed(sizes: Iterable[tuple[str, int]]) -> str:
     return ", ".join(words)
 
 
-def _advice(plan: Plan) -> str:
-    """What to do; other boards are judged by this plan, whatever their processor."""
+def _advice(plan: Plan, *, in_ram: bool) -> str:
+    """What to do; in_ram: whether RAM is too small.
+
+    Other boards are judged by this plan, whatever their processor.
+    """
     fitting = [
         name
         for name in boards.names()
@@ -159,6 +161,8 @@ def _advice(plan: Plan) -> str:
     ]
     is_quantised = any(constant.dtype == "int8" for constant in distinct_constants(plan))
     choices = [] if is_quantised else ["int8 (--quantize int8)"]
+    if in_ram:
+        choices.append("bands of rows in the first layers (--patches 20)")
     choices.append("a smaller model")
     if fitting:
         choices.append(f"a board that holds it as it is: {', '.join(fitting)}")

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import prod
-
-import onnx_ir as ir
 
 from offramp.compiler.ir import Program
 from offramp.compiler.ir.costs import block_cost
-from offramp.passes.layout import rules
+from offramp.passes.patches.estimate import bytes_in_use
 from offramp.passes.patches.insert import InsertPatches
-from offramp.passes.patches.rows import activations, is_constant, rows_of
+from offramp.passes.patches.rows import rows_of
 from offramp.passes.patches.stage import stages
 
 BANDS = (2, 3, 4, 6, 8, 12, 16)
 """Numbers of bands that are tried."""
-MOVES = rules.VIEWS | {"Slice", "Transpose"}
-"""Operators whose results take no memory of their own; most transposes vanish with the layout."""
 MOST_PLANNED = 8
 """Choices whose arena is planned: those that seem to need the least."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Bands within the budget, and about how many bytes they leave in use at a time."""
+
+    program: Program
+    end: str
+    bands: int
+    macs: float
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -57,22 +63,17 @@ def choose_patches(
         progress: is told which part of the work is done.
     """
     before = arena(program)
-    possible = sorted(_possible(program, most_macs), key=lambda c: (c.arena, c.macs, c.bands))
+    possible = sorted(_possible(program, most_macs), key=lambda c: (c.bytes, c.macs, c.bands))
     planned: list[Choice] = []
-    for number, choice in enumerate(possible[:MOST_PLANNED]):
+    for number, c in enumerate(possible[:MOST_PLANNED]):
         progress(number / min(len(possible), MOST_PLANNED))
-        bytes_ = arena(choice.program)
-        planned.append(
-            Choice(choice.program, choice.end, choice.bands, choice.macs, bytes_, before)
-        )
+        planned.append(Choice(c.program, c.end, c.bands, c.macs, arena(c.program), before))
     best = min(planned, key=lambda c: (c.arena, c.macs, c.bands), default=None)
     return best if best is not None and best.arena < before else None
 
 
-def _possible(program: Program, most_macs: float) -> Iterator[Choice]:
-    """All choices within the budget; their arenas are estimates."""
-    before = block_cost(program.entry).macs
-    whole = _bytes_in_use(program.entry.graph)
+def _possible(program: Program, most_macs: float) -> Iterator[_Candidate]:
+    before, whole = block_cost(program.entry).macs, bytes_in_use(program.entry.graph)
     for stage in stages(program):
         for bands in BANDS:
             if bands > rows_of(stage.end):
@@ -82,58 +83,6 @@ def _possible(program: Program, most_macs: float) -> Iterator[Choice]:
             macs = block_cost(cut.entry).macs / before - 1 if before else 0.0
             if macs > most_macs:
                 break
-            needed = _bytes_in_use(cut.entry.graph)
+            needed = bytes_in_use(cut.entry.graph)
             if needed < whole:
-                yield Choice(cut, end, bands, macs, needed, whole)
-
-
-def _bytes_in_use(graph: ir.Graph) -> int:
-    """The most bytes in use at a time, in the given order.
-
-    Tensors inside kernels take none: in quantised networks the real ones, in others those that one
-    elementwise operator reads. What is put together lies where its parts do.
-    """
-    nodes = list(graph)
-    is_quantised = any(node.op_type == "QuantizeLinear" for node in nodes)
-    first: dict[ir.Value, int] = dict.fromkeys(graph.inputs, 0)
-    last: dict[ir.Value, int] = {}
-    place = {value: value for value in graph.inputs}
-    for step, node in enumerate(nodes):
-        read = [place[v] for v in activations(node) if v in place]
-        for value in node.outputs:
-            is_view = node.op_type in MOVES
-            place[value] = read[0] if is_view and read else value
-            first.setdefault(place[value], step)
-        last |= dict.fromkeys(read, step)
-    for node in nodes:
-        if node.op_type == "Concat":
-            whole = node.outputs[0]
-            first[whole] = min(first[place[v]] for v in node.inputs if v is not None)
-    last |= {place[value]: len(nodes) for value in graph.outputs if value in place}
-    joined = {v for node in nodes if node.op_type == "Concat" for v in node.inputs}
-    change = [0] * (len(nodes) + 2)
-    for value, start in first.items():
-        if value in joined or is_constant(value) or _is_inside(value, is_quantised):
-            continue
-        size = prod(rules.static_shape(value)) * (value.dtype or ir.DataType.FLOAT).numpy().itemsize
-        change[start] += size
-        change[last.get(value, start) + 1] -= size
-    return _highest(change)
-
-
-def _is_inside(value: ir.Value, is_quantised: bool) -> bool:
-    node = value.producer()
-    if node is None or value.dtype is None or not value.dtype.is_floating_point():
-        return False
-    if is_quantised:
-        return True
-    readers = value.consumers()
-    return len(readers) == 1 and readers[0].op_type in rules.ELEMENTWISE
-
-
-def _highest(change: list[int]) -> int:
-    highest = level = 0
-    for difference in change:
-        level += difference
-        highest = max(highest, level)
-    return highest
+                yield _Candidate(cut, end, bands, macs, needed)

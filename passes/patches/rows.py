@@ -95,7 +95,7 @@ def _is_level(value: ir.Value) -> bool:
 
 
 def _window(node: ir.Node) -> Sliding | None:
-    """A convolution or pool over images, whose padding is known."""
+    """A convolution or pool over images, whose padding is known; no output is of padding alone."""
     attributes, source = node.attributes, node.inputs[0]
     auto_pad = attributes["auto_pad"].as_string() if "auto_pad" in attributes else "NOTSET"
     if source is None or _flag(node, "ceil_mode") or len(activations(node)) != 1:
@@ -112,7 +112,10 @@ def _window(node: ir.Node) -> Sliding | None:
         total = max((out - 1) * stride + reach - size, 0)
         return Sliding(stride, (total + (auto_pad == "SAME_LOWER")) // 2, reach)
     pads = attributes["pads"].as_ints() if "pads" in attributes else (0, 0, 0, 0)
-    return Sliding(stride, 0 if auto_pad == "VALID" else pads[0], reach)
+    if auto_pad == "VALID":
+        return Sliding(stride, 0, reach)
+    reads_rows = pads[0] < reach and pads[2] < reach
+    return Sliding(stride, pads[0], reach) if reads_rows else None
 
 
 def _flag(node: ir.Node, name: str) -> bool:

@@ -69,7 +69,7 @@ def stage_of(end: ir.Value) -> Stage | None:
     while pending:
         value = pending.pop()
         node = value.producer()
-        if node is None or sliding(node) is None:
+        if node is None or sliding(node) is None or _quantises_input(node):
             sources[value] = None
         elif node not in inside:
             inside.add(node)
@@ -79,6 +79,12 @@ def stage_of(end: ir.Value) -> Stage | None:
         return None
     ordered = tuple(node for node in last.graph if node in inside)
     return Stage(ordered, tuple(sources), end)
+
+
+def _quantises_input(node: ir.Node) -> bool:
+    """Whether a node makes integers of the network's input: once for all, so that it can go."""
+    source = node.inputs[0]
+    return node.op_type == "QuantizeLinear" and source is not None and source.is_graph_input()
 
 
 def sliding_over(node: ir.Node) -> bool:

@@ -20,7 +20,9 @@ from offramp.compiler.oracle import Oracle
 from tests.cli.conftest import Array, Command
 
 Npz = Callable[..., Path]
-COMPILE_KEYS = {"target", "static_cost", "expected_cost", "exits", "certificate", "memory"}
+COMPILE_KEYS = {
+    "target", "static_cost", "expected_cost", "exits", "certificate", "memory", "patches",
+}  # fmt: skip
 EXIT_KEYS = {"block", "criterion", "threshold", "rate", "macs"}
 UNITS = {"x86-64": "ns", "cortex-m7": "instructions", "riscv32": "instructions"}
 TARGETS = [
