@@ -52,7 +52,8 @@ class Features:
 
     kind: key of the target's coefficients ("conv", "pointwise", "depthwise", "dense", "pool",
         "elementwise", "transcendental", "move" or "free").
-    macs: multiply-accumulates. elements: the larger of elements read (first input) and written.
+    macs: multiply-accumulates. elements: the larger of elements read (first input; of a
+        slice those that it leaves) and written.
     integer: the kind where a target has integer kernels, if it is another one: "int8_conv" and so
         on for what they compute, "free" for what they take along, "convert" between real numbers
         and integers.
@@ -74,7 +75,7 @@ def features(node: ir.Node) -> Features:
         return Features("free", 0, 0)
     written = prod(shape_of(node, node.outputs[0]))
     first = node.inputs[0] if node.inputs else None
-    read = prod(shape_of(node, first)) if first is not None else 0
+    read = 0 if first is None or node.op_type == "Slice" else prod(shape_of(node, first))
     kind = _kind(node)
     return Features(kind, node_macs(node), max(read, written), _integer_kind(node, kind))
 

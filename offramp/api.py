@@ -120,6 +120,7 @@ def compile(
     quantize_drop: float = 0.5,
     optimize: str = "size",
     patches: float = 0.0,
+    integer_inputs: bool = False,
     force: bool = False,
     example_inputs: tuple[Any, ...] | None = None,
     print_after: str | None = None,
@@ -159,6 +160,8 @@ def compile(
             `board` has left.
         patches: percent by which multiply-accumulates may grow so that the arena gets smaller: the
             first layers are then computed band by band of rows. 0: they are not.
+        integer_inputs: let a network that `quantize` makes read signed bytes instead of float32;
+            the manifest says what they stand for. `calibration` and `train` stay real numbers.
         force: replace an artifact that stands at `output`.
         example_inputs: positional inputs of a torch module, to export it with.
         print_after: name of the pass after which the Program is shown to the observer.
@@ -186,6 +189,7 @@ def compile(
         quantize_drop=quantize_drop,
         optimize=optimize,
         patches=patches,
+        integer_inputs=integer_inputs,
     )
     options.check_data(calibration, train)
     if output is not None:

@@ -71,6 +71,8 @@ def run(request: Request, options: Options, observer: Observer) -> Compiled:
     if options.quantize is not None and calibration is not None:
         with observer.stage("quantising"):
             reference = pipeline.quantize(reference, calibration, train, options)
+    if options.integer_inputs:
+        reference, calibration, train = pipeline.read_integers(reference, calibration, train)
     if options.board is not None and options.exits and calibration is not None:
         # Exits only add to a network: one too large is refused before any head is trained.
         with observer.stage("checking the board"):

@@ -44,6 +44,10 @@ class Dataset:
         inputs = {name: x[index] for name, x in self.inputs.items()}
         return Dataset(inputs, labels, self.regression)
 
+    def with_inputs(self, changed: Mapping[str, Array]) -> Dataset:
+        """The same samples with some inputs in another form."""
+        return Dataset({**self.inputs, **changed}, self.labels, self.regression)
+
 
 def load(
     samples: Samples,

@@ -34,6 +34,8 @@ from offramp.search import Search
 
 LOWEST = -3.4028234663852886e38
 """The lowest float32: stands for minus infinity (everybody leaves), which JSON cannot say."""
+MOVING = frozenset({"Slice", "Transpose", "Reshape", "Identity"})
+"""Operators between an input and its dequantisation."""
 LIBRARIES = ("apache-tvm", "torch", "onnx", "onnxruntime", "numpy")
 
 
@@ -61,7 +63,10 @@ def manifest(search: Search, reference: Program, plan: Plan, options: Options) -
 def input_specs(program: Program) -> tuple[TensorSpec, ...]:
     """What the network reads."""
     kind = "one sample" if program.batched else "the whole input"
-    return tuple(_spec(value, str(value.name), f"input, {kind}") for value in program.inputs)
+    return tuple(
+        _spec(value, str(value.name), f"input, {kind}{_integers_mean(value)}")
+        for value in program.inputs
+    )
 
 
 def output_specs(program: Program) -> tuple[TensorSpec, ...]:
@@ -227,6 +232,26 @@ def _predicted_costs(program: Program, model: AnalyticalModel) -> dict[str, floa
         elif passing > 0:
             spent += model.block(block) * reach[name] / passing
     return found
+
+
+def _integers_mean(value: ir.Value) -> str:
+    """What the integers of an input stand for, if all that reads them takes them alike."""
+    found: set[tuple[float, float]] = set()
+    pending = [value]
+    while pending:
+        for node in pending.pop().consumers():
+            if node.op_type != "DequantizeLinear":
+                pending += node.outputs if node.op_type in MOVING else []
+                continue
+            operands = [v.const_value for v in node.inputs[1:] if v is not None]
+            if any(tensor is None or tensor.size != 1 for tensor in operands):
+                return ""
+            scale, *zero = (float(t.numpy().reshape(())) for t in operands if t is not None)
+            found.add((scale, zero[0] if zero else 0.0))
+    if len(found) != 1:
+        return ""
+    ((scale, offset),) = found
+    return f", integers q stand for (q - {offset:g}) * {scale:.9g}"
 
 
 def _spec(value: ir.Value, name: str, meaning: str) -> TensorSpec:

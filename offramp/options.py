@@ -38,6 +38,7 @@ class Options:
     quantize_drop: float = 0.5
     optimize: str = "size"
     patches: float = 0.0
+    integer_inputs: bool = False
 
     def __post_init__(self) -> None:
         targets.get(self.target)
@@ -66,6 +67,11 @@ class Options:
             )
         if not 0 <= self.seed <= MAX_SEED:
             raise UserError(f"seed is {self.seed}: expected 0 to {MAX_SEED}")
+        if self.integer_inputs and self.quantize is None:
+            raise UserError(
+                "integer inputs are those of a network that is quantised here: give --quantize "
+                "int8; a network that comes quantised reads what it says"
+            )
         if self.finetune and not self.exits:
             raise UserError("finetune trains heads and backbone together: it needs exits")
 

@@ -143,6 +143,22 @@ def quantize(
     return quantise(program)
 
 
+def read_integers(
+    program: Program, *datasets: Dataset | None
+) -> tuple[Program, Dataset | None, Dataset | None]:
+    """A quantised network that reads signed bytes where it can, and its samples as such."""
+    from offramp.passes.quantize.inputs import IntegerInputs, input_scales
+
+    scales = input_scales(program)
+    calibration, train = (
+        None
+        if samples is None
+        else samples.with_inputs({n: s.quantised(samples.inputs[n]) for n, s in scales.items()})
+        for samples in datasets
+    )
+    return IntegerInputs()(program), calibration, train
+
+
 def choose_patches(program: Program, options: Options, observer: Observer) -> Choice | None:
     """The bands of rows in which the first layers need the least memory, if any help.
 

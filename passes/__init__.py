@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from offramp.passes.base import BlockPass, Pass, PassResult, PerBlock, Pipeline
     from offramp.passes.exits.insert import ExitSpec, InsertExits
+    from offramp.passes.patches.insert import InsertPatches
+    from offramp.passes.quantize.inputs import IntegerInputs
     from offramp.passes.quantize.insert import Quantize
 
 __all__ = [
     "BlockPass",
     "ExitSpec",
     "InsertExits",
+    "InsertPatches",
+    "IntegerInputs",
     "Pass",
     "PassResult",
     "PerBlock",
@@ -24,6 +28,8 @@ __all__ = [
 _HOMES = {
     "ExitSpec": "offramp.passes.exits.insert",
     "InsertExits": "offramp.passes.exits.insert",
+    "InsertPatches": "offramp.passes.patches.insert",
+    "IntegerInputs": "offramp.passes.quantize.inputs",
     "Quantize": "offramp.passes.quantize.insert",
 }
 """Where public names live that are not in `offramp.passes.base`."""

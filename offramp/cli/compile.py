@@ -136,6 +136,15 @@ def compile_command(
             "RAM that is left.",
         ),
     ] = "size",
+    integer_inputs: Annotated[
+        bool,
+        typer.Option(
+            "--integer-inputs",
+            help="With --quantize: let the network read signed bytes, a quarter of float32's "
+            "memory; inspect --json says what they stand for. Calibration and training data stay "
+            "real numbers.",
+        ),
+    ] = False,
     patches: Annotated[
         float,
         typer.Option(
@@ -185,6 +194,7 @@ def compile_command(
             quantize=quantize,
             quantize_drop=quantize_drop,
             optimize=optimize,
+            integer_inputs=integer_inputs,
             patches=patches,
             force=force,
             print_after=print_after,

@@ -33,8 +33,14 @@ class Affine:
 
     def rounded(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """What is left of real numbers once they are quantised."""
-        steps = np.clip(np.rint(values / self.scale) + self.zero, LOW, HIGH)
-        return np.asarray((steps - self.zero) * self.scale, np.float64)
+        return np.asarray((self._steps(values) - self.zero) * self.scale, np.float64)
+
+    def quantised(self, values: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
+        """The signed bytes that stand for real numbers, as QuantizeLinear rounds them."""
+        return self._steps(values).astype(np.int8)
+
+    def _steps(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.asarray(np.clip(np.rint(values / self.scale) + self.zero, LOW, HIGH))
 
 
 def affine(low: float, high: float) -> Affine:

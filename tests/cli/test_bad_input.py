@@ -62,6 +62,16 @@ def test_a_board_that_is_not_known(refused: Refused, model: Path) -> None:
     assert all(name in message for name in boards.names())
 
 
+def test_patches_that_cost_less_than_nothing(refused: Refused, model: Path) -> None:
+    message = refused(model, "--patches", "-1", "--no-exits")
+    assert "patches may cost -1 % more multiply-accumulates: expected 0 (none) to 1000" in message
+
+
+def test_integer_inputs_of_a_network_that_is_not_quantised(refused: Refused, model: Path) -> None:
+    message = refused(model, "--integer-inputs", "--no-exits")
+    assert "give --quantize int8" in message
+
+
 def test_a_board_with_another_processor(refused: Refused, model: Path) -> None:
     message = refused(model, "--board", "nucleo-f446re", "--target", "cortex-m7")
     assert "needs the target cortex-m4, found cortex-m7" in message

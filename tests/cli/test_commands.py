@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,35 @@ def test_what_lies_where_is_shown(offramp: Command, model: Path, tmp_path: Path)
     assert "no other choice of memories takes fewer" in " ".join(shown.split())
     report = (tmp_path / "out" / "report.html").read_text()
     assert "Memories of the board" in report
+
+
+def test_bands_and_integer_inputs(
+    offramp: Command, model: Path, samples: dict[str, Array], npz: Npz, tmp_path: Path
+) -> None:
+    """The same answers from less memory; what the integers stand for is in the manifest."""
+    data = ("--calibration", npz(x=samples["x"][:60]), "--quantize", "int8", "--no-exits")
+    options = ("--target", "cortex-m7", "--integer-inputs", *data, "--json")
+    whole = offramp("compile", model, *options, "-o", tmp_path / "whole")
+    banded = offramp("compile", model, *options, "--patches", "100", "-o", tmp_path / "banded")
+    assert banded.code == 0, banded.message
+    assert whole.data["patches"] is None
+    patches = banded.data["patches"]
+    assert patches["arena"] == banded.data["memory"]["peak"] < whole.data["memory"]["peak"]
+    assert patches["arena_before"] == whole.data["memory"]["peak"]
+    assert 0 <= patches["macs"] <= 1
+    (spec,) = offramp("inspect", tmp_path / "banded", "--json").data["inputs"]
+    assert spec["dtype"] == "int8"
+    zero, scale = re.findall(r"\(q - (\S+)\) \* (\S+)", spec["meaning"])[0]
+    integers = np.clip(np.rint(samples["x"][:5] / float(scale)) + float(zero), -128, 127)
+    answers: list[Array] = []
+    for name in ("whole", "banded"):
+        out = tmp_path / f"{name}.npz"
+        x = npz(x=integers.astype(np.int8))
+        assert offramp("run", tmp_path / name, "--input", x, "--output", out).code == 0
+        with np.load(out) as written:
+            answers.append(written["scores"])
+    np.testing.assert_array_equal(answers[0], answers[1])
+    assert np.abs(answers[0] - reference(model, samples["x"][:5])).max() < 0.2
 
 
 def test_the_help_lists_the_boards(offramp: Command) -> None:
