@@ -3,7 +3,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 failed=()
-for name in ledger memory_instances memory_generated memory_models memory_banks quantize mixed kernels mcu riscv mcu_exits exits_overhead guarantee exits_kws exits_cifar10; do
+for name in ledger memory_instances memory_generated memory_models memory_banks patches quantize mixed kernels mcu riscv mcu_exits exits_overhead guarantee exits_kws exits_cifar10; do
     echo "== benchmarks/$name.py"
     .venv/bin/python "benchmarks/$name.py" || failed+=("$name")
 done
