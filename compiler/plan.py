@@ -149,7 +149,7 @@ class MemoryPlan:
 
     def arena_at(self, offset: int) -> Arena | None:
         """The part in which a byte lies; None if the arena is one array."""
-        inside = (a for a in self.arenas if a.start <= offset < a.start + max(a.bytes, 1))
+        inside = (a for a in self.arenas if a.start <= offset < a.start + a.bytes)
         return next(inside, None)
 
 

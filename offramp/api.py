@@ -150,8 +150,9 @@ def compile(
         exact: round quantised operators as TFLite's reference kernels do, bit for bit, where they
             are computed in integers (on microcontrollers).
         quantize: "int8" turns a float network into 8-bit integers first, with ranges taken from
-            `train`, or else from the part of `calibration` that trains heads. "mixed": weights of
-            as many layers as possible take four bits. Budget and certificate of the exits are then
+            `train`, or else from the part of `calibration` that trains heads. "mixed": activations
+            take 16 bits where 8 lose too much, and weights of as many layers as possible take four.
+            Budget and certificate of the exits are then
             relative to the quantised network.
         quantize_drop: points of accuracy that "mixed" may lose on these samples against the float
             network; without labels, answers that may change.

@@ -70,7 +70,7 @@ def run(request: Request, options: Options, observer: Observer) -> Compiled:
     train = _dataset(request.train, reference, "training data")
     if options.quantize is not None and calibration is not None:
         with observer.stage("quantising"):
-            reference = pipeline.quantize(reference, calibration, train, options)
+            reference = pipeline.quantize(reference, calibration, train, options, observer)
     if options.integer_inputs:
         reference, calibration, train = pipeline.read_integers(reference, calibration, train)
     if options.board is not None and options.exits and calibration is not None:
@@ -84,7 +84,7 @@ def run(request: Request, options: Options, observer: Observer) -> Compiled:
     with observer.stage("lowering"):
         lowered = pipeline.lower(found.program, options)
     manifest = replace(describe.manifest(found, reference, lowered.plan, options), patches=patches)
-    sources = describe.provenance(options, model_name(request.model), _hashes(request))
+    sources = describe.provenance(options, reference, model_name(request.model), _hashes(request))
     return Compiled(
         found.program, reference, lowered, replace(manifest, provenance=sources), observer
     )

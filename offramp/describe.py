@@ -36,6 +36,8 @@ LOWEST = -3.4028234663852886e38
 """The lowest float32: stands for minus infinity (everybody leaves), which JSON cannot say."""
 MOVING = frozenset({"Slice", "Transpose", "Reshape", "Identity"})
 """Operators between an input and its dequantisation."""
+NARROW = 7
+"""The largest weight of four bits."""
 LIBRARIES = ("apache-tvm", "torch", "onnx", "onnxruntime", "numpy")
 
 
@@ -189,7 +191,9 @@ def _banks(plan: Plan) -> tuple[BankEntry, ...]:
     )
 
 
-def provenance(options: Options, model: str, inputs: Mapping[str, str]) -> dict[str, str]:
+def provenance(
+    options: Options, reference: Program, model: str, inputs: Mapping[str, str]
+) -> dict[str, str]:
     """Versions, options and hashes of the inputs, in the order in which the report shows them."""
     found = {"model": model, "offramp": metadata.version("offramp")}
     found |= {f"{name} SHA-256": value for name, value in inputs.items()}
@@ -202,17 +206,26 @@ def provenance(options: Options, model: str, inputs: Mapping[str, str]) -> dict[
         "seed": str(options.seed),
         "exits": "yes" if options.exits else "no",
         "finetune": "yes" if options.finetune else "no",
-        "quantised to": _precision(options),
+        "quantised to": _precision(options, reference),
         "optimised for": options.optimize,
         "patches": f"at most {options.patches:g} % more MACs" if options.patches else "no",
     }
     return found | {library: metadata.version(library) for library in LIBRARIES}
 
 
-def _precision(options: Options) -> str:
-    if options.quantize == "mixed":
-        return f"mixed, at most {options.quantize_drop:g} points lost"
-    return options.quantize or "as the model is"
+def _precision(options: Options, reference: Program) -> str:
+    if options.quantize != "mixed":
+        return options.quantize or "as the model is"
+    graph = reference.entry.graph
+    rounded = [node.outputs[0].dtype for node in graph if node.op_type == "QuantizeLinear"]
+    tensors = [v.const_value for v in graph.initializers.values() if v.dtype == ir.DataType.INT8]
+    layers = [t.numpy().astype(int) for t in tensors if t is not None and t.size > 1]
+    narrow = sum(int(abs(weights).max()) <= NARROW for weights in layers)
+    return (
+        f"mixed, at most {options.quantize_drop:g} points lost: "
+        f"{rounded.count(ir.DataType.INT16)} of {len(rounded)} tensors take 16 bits, weights of "
+        f"{narrow} of {len(layers)} layers 4"
+    )
 
 
 def _predicted_costs(program: Program, model: AnalyticalModel) -> dict[str, float]:

@@ -117,7 +117,11 @@ def simplify(program: Program, options: Options, observer: Observer) -> Program:
 
 
 def quantize(
-    program: Program, calibration: Dataset, train: Dataset | None, options: Options
+    program: Program,
+    calibration: Dataset,
+    train: Dataset | None,
+    options: Options,
+    observer: Observer,
 ) -> Program:
     """The network on integers.
 
@@ -129,7 +133,8 @@ def quantize(
     """
     from offramp.passes.exits.split import training_rows
     from offramp.passes.quantize.insert import Quantize
-    from offramp.passes.quantize.mixed import Judge, choose_narrow
+    from offramp.passes.quantize.mixed import Judge, choose_bits
+    from offramp.passes.quantize.opset import WIDE_OPSET, at_least
 
     source = calibration if train is None else train
     rows = np.random.default_rng(options.seed).permutation(len(source))
@@ -139,7 +144,8 @@ def quantize(
     if options.quantize == "mixed":
         judges = source.take(rows[:JUDGES])
         judge = Judge(judges.inputs, judges.labels, options.quantize_drop)
-        quantise = replace(quantise, narrow=choose_narrow(program, quantise, judge))
+        program = at_least(program, WIDE_OPSET)
+        quantise = choose_bits(program, quantise, judge, observer.note)
     return quantise(program)
 
 

@@ -113,7 +113,8 @@ def compile_command(
             "--quantize",
             metavar="PRECISION",
             help="int8: turn a float network into 8-bit integers first; needs --calibration. "
-            "mixed: with weights of 4 bits in as many layers as --quantize-drop allows. "
+            "mixed: with activations of 16 bits where --quantize-drop asks for them, and weights "
+            "of 4 bits in as many layers as it allows. "
             "Budget and certificate of exits are then relative to the quantised network.",
         ),
     ] = None,

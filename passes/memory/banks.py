@@ -117,14 +117,14 @@ class _Spreading:
         return Cut(memory.name, frozenset(packed.offsets), packed.bytes, packed.is_least)
 
     def _memory_plan(self, packed: list[_Packed], found: Assignment, bound: float) -> MemoryPlan:
-        """Arenas lie one behind another, as far as they are not empty."""
+        """Arenas lie one behind another; those without bytes are left out."""
         placed: dict[str, int] = {}
         arenas: list[Arena] = []
         end = 0
         for part in packed:
-            if part.offsets:
-                start = -(-end // self._alignment) * self._alignment
-                placed |= {name: start + offset for name, offset in part.offsets.items()}
+            start = -(-end // self._alignment) * self._alignment if part.bytes else end
+            placed |= {name: start + offset for name, offset in part.offsets.items()}
+            if part.bytes:
                 arenas.append(Arena(part.memory.name, start, part.bytes))
                 end = start + part.bytes
         cycles, lowest = (c + self._stored_cycles for c in (found.cycles, bound))

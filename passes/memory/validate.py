@@ -85,6 +85,8 @@ def _check_arenas(plan: Plan) -> None:
             sizes[workspace_name(block, index)] = call.workspace
     for name, offset in memory.offsets.items():
         arena = memory.arena_at(offset)
+        if sizes[name] == 0:
+            continue
         if arena is None or offset + sizes[name] > arena.start + arena.bytes:
             raise InternalError(
                 f"memory plan: {name!r} ({sizes[name]} bytes at {offset}) is not in one memory"

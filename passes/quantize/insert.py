@@ -14,7 +14,8 @@ from offramp.compiler.ir import Program, Return
 from offramp.compiler.ir.clone import clone_block
 from offramp.passes.base import Pass, PassResult
 from offramp.passes.quantize.observe import Seen, observe
-from offramp.passes.quantize.ranges import METHODS, Affine, activation
+from offramp.passes.quantize.opset import WIDE_OPSET
+from offramp.passes.quantize.ranges import METHODS, Affine, activation, wide
 from offramp.passes.quantize.sites import WEIGHTED, Site, given_scale, sites
 from offramp.passes.quantize.weights import quantised_layer
 from offramp.passes.quantize.writer import Writer
@@ -43,11 +44,13 @@ class Quantize(Pass):
     correct_bias: let biases take up the mean error of rounded weights.
     seed: of the values that ranges are judged by.
     narrow: names of the layers (`Site.name`) whose weights take four bits; `mixed` chooses them.
+    wide: names of the tensors that take 16 bits, `mixed` chooses them, too; a maximum is as wide as
+        what it reads.
 
     Raises:
         UserError: an option is unknown, there are no samples or they do not fit, a tensor is not
             finite on them, the network has control flow or is quantised already, or its operator
-            set is below 13.
+            set is below 13, or below 21 with 16 bits.
     """
 
     precision: str = "int8"
@@ -56,6 +59,7 @@ class Quantize(Pass):
     correct_bias: bool = True
     seed: int = 0
     narrow: frozenset[str] = frozenset()
+    wide: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -80,7 +84,7 @@ class Quantize(Pass):
         found = sites(own.entry.graph)
         writer = Writer(own.entry.graph)
         tensors = dict.fromkeys(value for site in found for value in (*site.reads, site.writes))
-        scales = {v: given_scale(v) or self._affine(seen[str(v.name)]) for v in tensors}
+        scales = {v: given_scale(v) or self._affine(v, seen[str(v.name)]) for v in tensors}
         scales |= {s.writes: scales[s.reads[0]] for s in found if s.keeps_scale}
         for site in found:
             if site.node.op_type in WEIGHTED:
@@ -91,7 +95,14 @@ class Quantize(Pass):
         writer.drop_unread()
         return own
 
-    def _affine(self, seen: Seen) -> Affine:
+    @staticmethod
+    def knows_wide(program: Program) -> bool:
+        """Whether the operator set of a program has integers of 16 bits."""
+        return program.opset_imports.get("", 0) >= WIDE_OPSET
+
+    def _affine(self, value: ir.Value, seen: Seen) -> Affine:
+        if value.name in self.wide:
+            return wide(seen.low, seen.high)
         return activation(seen.low, seen.high, seen.values, self.ranges)
 
     def _constants(
@@ -122,6 +133,11 @@ class Quantize(Pass):
             raise UserError(
                 f"cannot quantise {program.name!r}: it uses operator set {opset}, and scales by "
                 f"channel need at least {FIRST_OPSET}; export the model again"
+            )
+        if self.wide and not self.knows_wide(program):
+            raise UserError(
+                f"cannot quantise {program.name!r} to 16 bits: it uses operator set {opset}, and "
+                f"they need at least {WIDE_OPSET}; see `passes.quantize.opset.at_least`"
             )
         if not self.calibration or not all(len(x) for x in self.calibration.values()):
             raise UserError(

@@ -20,27 +20,38 @@ FRACTIONS = np.linspace(1.0, 0.4, 61)
 LOW, HIGH = -128, 127
 """Of signed bytes; weights leave -128 out, so that they are symmetric."""
 
+WIDEST = 2**15 - 1
+"""Of 16 bits."""
+
 SMALLEST_SCALE = 1e-8
 """Of a tensor that is always zero."""
 
 
 @dataclass(frozen=True)
 class Affine:
-    """Signed bytes q stand for (q - zero) * scale."""
+    """Signed integers q of `bits` bits, 8 or 16, stand for (q - zero) * scale."""
 
     scale: float
     zero: int
+    bits: int = 8
 
     def rounded(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """What is left of real numbers once they are quantised."""
         return np.asarray((self._steps(values) - self.zero) * self.scale, np.float64)
 
-    def quantised(self, values: npt.NDArray[Any]) -> npt.NDArray[np.int8]:
-        """The signed bytes that stand for real numbers, as QuantizeLinear rounds them."""
-        return self._steps(values).astype(np.int8)
+    def quantised(self, values: npt.NDArray[Any]) -> npt.NDArray[np.signedinteger[Any]]:
+        """The integers that stand for real numbers, as QuantizeLinear rounds them."""
+        return self._steps(values).astype(self.dtype)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the integers."""
+        return np.dtype(f"int{self.bits}")
 
     def _steps(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.asarray(np.clip(np.rint(values / self.scale) + self.zero, LOW, HIGH))
+        limits = np.iinfo(self.dtype)
+        steps = np.rint(values / self.scale) + self.zero
+        return np.asarray(np.clip(steps, limits.min, limits.max))
 
 
 def affine(low: float, high: float) -> Affine:
@@ -48,6 +59,12 @@ def affine(low: float, high: float) -> Affine:
     low, high = min(low, 0.0), max(high, 0.0)
     scale = float(np.float32(max((high - low) / (HIGH - LOW), SMALLEST_SCALE)))
     return Affine(scale, int(np.clip(np.rint(LOW - low / scale), LOW, HIGH)))
+
+
+def wide(low: float, high: float) -> Affine:
+    """The finest symmetric quantisation of [low, high] in 16 bits; no value saturates."""
+    scale = float(np.float32(max(-low, high) / WIDEST))
+    return Affine(max(scale, SMALLEST_SCALE), 0, 16)
 
 
 def activation(low: float, high: float, values: npt.NDArray[np.float32], method: str) -> Affine:

@@ -27,9 +27,10 @@ class Writer:
         readers = tuple(value.uses())
         parameters = [
             self._constant(f"{value.name}_scale", np.array(scale.scale, np.float32)),
-            self._constant(f"{value.name}_zero", np.array(scale.zero, np.int8)),
+            self._constant(f"{value.name}_zero", np.array(scale.zero, scale.dtype)),
         ]
-        integers = self._value(f"{value.name}_int8", ir.DataType.INT8, value.shape)
+        kind = ir.DataType.from_numpy(scale.dtype)
+        integers = self._value(f"{value.name}_{scale.dtype}", kind, value.shape)
         left = self._value(f"{value.name}_rounded", ir.DataType.FLOAT, value.shape)
         nodes = [
             ir.Node("", "QuantizeLinear", [value, *parameters], outputs=[integers]),

@@ -47,7 +47,8 @@ def test_a_plan_is_made_for_heads_trained_on_all_of_them(turns: Trained) -> None
     judged = turns.selector.selection
     accuracy = [(e.heads[head].argmax(axis=1) == e.truth).mean() for e in (judged, fresh)]
     assert accuracy[1] > 0.6
-    assert accuracy[0] < accuracy[1] + 0.1
+    # Three standard errors between 150 and 100 samples; those that were learned would be right.
+    assert accuracy[0] < min(accuracy[1] + 0.18, 0.98)
 
 
 def test_no_sample_is_judged_by_heads_that_learned_from_it(

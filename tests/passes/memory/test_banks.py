@@ -141,7 +141,7 @@ def test_results_do_not_depend_on_where_buffers_lie(
     planned = plan_memory(plan)
     tried = board((sizes[0] + 1, 1), (sizes[1] + 1, 4))
     found = spread(planned, tried, {block.name: 0.5 for block in plan.blocks})
-    assert (found is planned) == (not found.memory.arenas)
+    assert (found is planned) == (found.memory.access is None)
     reference = Machine(plan, in_arena=False, ways=list(ways)).run()
     assert Machine(found, in_arena=True, ways=list(ways)).run() == reference
     if found is not planned:
