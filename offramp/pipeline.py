@@ -134,7 +134,6 @@ def quantize(
     from offramp.passes.exits.split import training_rows
     from offramp.passes.quantize.insert import Quantize
     from offramp.passes.quantize.mixed import Judge, choose_bits
-    from offramp.passes.quantize.opset import WIDE_OPSET, at_least
 
     source = calibration if train is None else train
     rows = np.random.default_rng(options.seed).permutation(len(source))
@@ -144,9 +143,21 @@ def quantize(
     if options.quantize == "mixed":
         judges = source.take(rows[:JUDGES])
         judge = Judge(judges.inputs, judges.labels, options.quantize_drop)
-        program = at_least(program, WIDE_OPSET)
-        quantise = choose_bits(program, quantise, judge, observer.note)
+        newer = _knowing_wide(program, observer)
+        quantise = choose_bits(newer, quantise, judge, observer.note)
+        program = newer if quantise.wide else program
     return quantise(program)
+
+
+def _knowing_wide(program: Program, observer: Observer) -> Program:
+    """The program in an operator set with integers of 16 bits, or as it is where it cannot be."""
+    from offramp.passes.quantize.opset import WIDE_OPSET, at_least
+
+    try:
+        return at_least(program, WIDE_OPSET)
+    except UserError as error:
+        observer.note(f"16 bits are left out: {error}")
+        return program
 
 
 def read_integers(
