@@ -86,9 +86,7 @@ class Part:
         result, offsets = self._ask(self._search_merged, heaviest, effort)
         return result, self._merged.expand(offsets)
 
-    def _ask(
-        self, portfolio: Portfolio, capacity: int, effort: int
-    ) -> tuple[int, dict[str, int]]:
+    def _ask(self, portfolio: Portfolio, capacity: int, effort: int) -> tuple[int, dict[str, int]]:
         """The search, and CP-SAT once that has taken long; offsets in bytes if SOLVED."""
         result = portfolio.decide(capacity, effort)
         if result == SOLVED:

@@ -29,7 +29,7 @@ from offramp.passes.memory.search.kernel import SOLVED
 MOST_MEMBERS = 32
 """Larger groups are not looked for."""
 MOST_IN_BLOCK = 8
-"""The sums of so many sizes are compared, two to this power."""
+"""Of how many buffers at most all parts are compared: two to this power."""
 MOST_STATES = 2_000
 """A group that is not packed by then stays apart."""
 
@@ -41,8 +41,8 @@ class Merged:
     """A component after merging; it fits into its heaviest section if and only if `original` does.
 
     Buffers are numbered, in the order of `original`; merged ones come behind.
-    component: its ids are these numbers. inside: by number of a merged buffer, its members, and
-        where they begin in it, in bytes.
+    component: the ids of its buffers are these numbers, its unit may be larger. inside: by number
+        of a merged buffer, its members and at which of its bytes they begin.
     """
 
     original: Component
@@ -65,7 +65,7 @@ class Merged:
 def merge(component: Component) -> Merged:
     """Merge what lies together in every placement within the bytes of the heaviest section."""
     rectangles = _Rectangles(component)
-    while any([rectangles.merge_at(boundary) for boundary in range(component.sections + 1)]):
+    while sum(rectangles.merge_at(boundary) for boundary in range(component.sections + 1)):
         pass
     (merged,) = components(Instance(tuple(rectangles.buffers.values())))
     return Merged(component, merged, rectangles.inside)
@@ -83,25 +83,23 @@ class _Rectangles:
         self._ending: list[set[int]] = [set() for _ in self._full]
         self._starting: list[set[int]] = [set() for _ in self._full]
         self._spans: list[tuple[int, int]] = []
-        for buffer, (first, last) in zip(
-            component.buffers, component.spans.tolist(), strict=True
-        ):
+        for buffer, (first, last) in zip(component.buffers, component.spans.tolist(), strict=True):
             self._add(buffer, first, last)
         self._blocks: dict[tuple[Group, Group], bool] = {}
         self._apart: set[Group] = set()
 
-    def merge_at(self, boundary: int) -> bool:
-        """Merge groups around a boundary until there are none; whether there was one."""
-        found = False
+    def merge_at(self, boundary: int) -> int:
+        """Merge groups around a boundary until there are none; how many there were."""
+        count = 0
         while (group := next(self._groups(boundary), None)) is not None:
             members = [self.buffers[b] for b in sorted(group)]
             packed = _pack(Instance(tuple(members)))
             if packed:
                 self._replace(members, packed)
-                found = True
+                count += 1
             else:
                 self._apart.add(group)
-        return found
+        return count
 
     def _groups(self, boundary: int) -> Iterator[Group]:
         """Groups that are rectangles, and may be packed."""
@@ -115,7 +113,7 @@ class _Rectangles:
                 yield group
 
     def _closure(self, seed: set[int]) -> Group | None:
-        """The smallest group that contains the seed; None if there is none, or a large one."""
+        """The smallest group that contains the seed; None if there is none, or it is too large."""
         group, seen = set(seed), set[int]()
         while len(group) <= MOST_MEMBERS:
             within = self._boundaries(group)[1:-1]
@@ -140,7 +138,7 @@ class _Rectangles:
             after = self._ending[right] if self._is_block(right) else set()
             if len(live) == 1 or live in (before, after):
                 return True
-            if before & after and live == before | after:
+            if live == before | after and before & after:
                 return True
         return False
 
@@ -176,7 +174,7 @@ class _Rectangles:
         return number
 
     def _replace(self, members: list[Buffer], packed: dict[str, int]) -> None:
-        """By one buffer that is as long and as large as all of them."""
+        """Put one buffer, as long and as large as all of them, in their place."""
         inside = {int(id_): offset for id_, offset in packed.items()}
         size = max(packed[b.id] + b.size for b in members)
         lower, upper = min(b.lower for b in members), max(b.upper for b in members)
