@@ -124,3 +124,10 @@ def test_two_pairs_of_the_same_size_stay_apart() -> None:
 def test_beside_a_section_that_is_not_full_nothing_is_known() -> None:
     (component,) = components(instance_of((0, 3, 5), (3, 6, 4), (0, 6, 2)))
     assert merge(component).inside == {}
+
+
+def test_two_runs_side_by_side_are_two_rectangles() -> None:
+    """Something else may lie between them."""
+    found = ((3, 4, 1), (3, 5, 2), (4, 6, 1), (5, 6, 2), (0, 9, 1), (0, 2, 2))
+    (component,) = components(instance_of(*found))
+    assert sorted(b.size for b in merge(component).component.buffers) == [1, 1, 2, 2]
