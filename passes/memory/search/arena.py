@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, cached_property
 
 from offramp.passes.memory.search import cpsat
 from offramp.passes.memory.search.component import Component, components
 from offramp.passes.memory.search.instance import LARGEST, Buffer, Instance
 from offramp.passes.memory.search.kernel import FAILED, SOLVED, STOPPED
+from offramp.passes.memory.search.merge import Merged, merge
 from offramp.passes.memory.search.portfolio import Deadline, Portfolio
 
 FIRST_EFFORT = 20_000
@@ -43,8 +44,19 @@ class Part:
         self.offsets: dict[str, int] = {}
         self.peak = LARGEST
         self.bound = int(component.totals.max())
-        self._search = Portfolio(component, seed, deadline)
         self._seed, self._deadline = seed, deadline
+
+    @cached_property
+    def _search(self) -> Portfolio:
+        return Portfolio(self.component, self._seed, self._deadline)
+
+    @cached_property
+    def _merged(self) -> Merged:
+        return merge(self.component)
+
+    @cached_property
+    def _search_merged(self) -> Portfolio:
+        return Portfolio(self._merged.component, self._seed, self._deadline)
 
     def place_roughly(self) -> None:
         """Some placement, quickly."""
@@ -58,21 +70,35 @@ class Part:
             return SOLVED
         if capacity < self.bound:
             return FAILED
-        result, offsets = self._search.decide(capacity, effort), None
+        if capacity == int(self.component.totals.max()):
+            result, offsets = self._decide_merged(effort)
+        else:
+            result, offsets = self._ask(self._search, capacity, effort)
         if result == SOLVED:
-            offsets = self._search.searcher.offsets()
-        elif result == STOPPED and effort >= EFFORT_WITH_CPSAT and self._deadline.left > 0:
-            result, offsets = self._ask_cpsat(capacity, effort)
-        if offsets:
             self._accept(offsets)
         elif result == FAILED:
             self.bound = capacity + 1
         return result
 
-    def _ask_cpsat(self, capacity: int, effort: int) -> tuple[int, dict[str, int]]:
-        seconds = effort / STATES_PER_SECOND
+    def _decide_merged(self, effort: int) -> tuple[int, dict[str, int]]:
+        """Whether it fits into its heaviest section; what lies together then is merged first."""
+        heaviest = int(self._merged.component.totals.max())
+        result, offsets = self._ask(self._search_merged, heaviest, effort)
+        return result, self._merged.expand(offsets)
+
+    def _ask(self, portfolio: Portfolio, capacity: int, effort: int) -> tuple[int, dict[str, int]]:
+        """The search, and CP-SAT once that has taken long; offsets in bytes if SOLVED."""
+        result = portfolio.decide(capacity, effort)
+        if result == SOLVED:
+            return result, portfolio.searcher.offsets()
+        if result == FAILED or effort < EFFORT_WITH_CPSAT or self._deadline.left <= 0:
+            return result, {}
         answer, offsets = cpsat.place(
-            self.component, capacity, self._seed, self._deadline.left, seconds
+            portfolio.component,
+            capacity,
+            self._seed,
+            self._deadline.left,
+            effort / STATES_PER_SECOND,
         )
         return {"solved": SOLVED, "failed": FAILED, "stopped": STOPPED}[answer], offsets
 
