@@ -60,6 +60,8 @@ def compile_tables(manifest: Manifest, folder: Path) -> list[RenderableType]:
     shown: list[RenderableType] = [headline, Text(summary(manifest)), exits_table(manifest)]
     if manifest.patches is not None:
         shown.append(Text(patches_text(manifest.patches)))
+    elif manifest.provenance.get("patches", "no") != "no":
+        shown.append(Text("No bands of rows within the budget make the arena smaller."))
     if manifest.memory.banks:
         shown += ["", banks_table(manifest.memory), Text(access_text(manifest.memory))]
     return shown

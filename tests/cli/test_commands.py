@@ -179,6 +179,13 @@ def test_bands_and_integer_inputs(
     assert np.abs(answers[0] - reference(model, samples["x"][:5])).max() < 0.2
 
 
+def test_bands_that_do_not_help_are_said(offramp: Command, model: Path, tmp_path: Path) -> None:
+    """Of real numbers the first layer's result is as large as the image; nothing is recomputed."""
+    options = ("--target", "cortex-m7", "--no-exits", "--patches", "0.001")
+    shown = offramp("compile", model, *options, "-o", tmp_path / "out").stdout
+    assert "No bands of rows within the budget" in shown
+
+
 def test_the_help_lists_the_boards(offramp: Command) -> None:
     listed = offramp("compile", "--help").stdout
     assert all(name in listed for name in boards.names())
