@@ -59,7 +59,11 @@ def stages(program: Program) -> list[Stage]:
 
 
 def stage_of(end: ir.Value) -> Stage | None:
-    """The stage that ends in a value; None if its producer, or a source, is no image."""
+    """The stage that ends in a value.
+
+    None if its producer mixes rows, a source is no image, or something else reads what is computed
+    on the way, such as a mean over all rows that scales them.
+    """
     last = end.producer()
     if last is None or sliding(last) is None or last.graph is None:
         return None
@@ -76,6 +80,9 @@ def stage_of(end: ir.Value) -> Stage | None:
             pending += activations(node)
     shapes = [rules.static_shape(value) for value in sources]
     if any(len(shape) != 4 or shape[0] != 1 for shape in shapes):
+        return None
+    inner = [node.outputs[0] for node in inside if node is not last]
+    if any(v.is_graph_output() or not inside.issuperset(v.consumers()) for v in inner):
         return None
     ordered = tuple(node for node in last.graph if node in inside)
     return Stage(ordered, tuple(sources), end)

@@ -165,6 +165,24 @@ def test_what_cannot_be_cut_is_refused(end: str, bands: int, complaint: str) -> 
         InsertPatches(end, bands)(network(3, 1, (1, 1), 1, 12))
 
 
+def test_a_layer_scaled_by_a_mean_over_all_rows_stays_whole() -> None:
+    """Squeeze-and-excitation: no band is done before the mean is, and the mean needs all."""
+    program = from_text(f"""program gated opset 18 batched -> (y) entry(%x: float[1,2,8,8]):
+    weight %w: float[2,2,3,3] = {numbers(36, 1)}
+    weight %v: float[2,2,1,1] = {numbers(4, 2)}
+    %a: float[1,2,8,8] = Conv(%x, %w) {{pads = [1, 1, 1, 1]}}
+    %g: float[1,2,1,1] = GlobalAveragePool(%a)
+    %c: float[1,2,1,1] = Conv(%g, %v)
+    %s: float[1,2,1,1] = Sigmoid(%c)
+    %m: float[1,2,8,8] = Mul(%a, %s)
+    %y: float[1,2,8,8] = Add(%m, %a)
+    return (%y)""")
+    assert [stage.end.name for stage in stages(program)] == ["a"]
+    for end in ("m", "y"):
+        with pytest.raises(UserError, match="cannot compute"):
+            InsertPatches(end, 2)(program)
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("model", ["vww_mbv1", "ic_resnet8", "kws_dscnn"])
 def test_shared_networks_answer_alike(model: str, shared: Path) -> None:
