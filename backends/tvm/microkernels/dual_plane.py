@@ -27,8 +27,8 @@ MOST_LEFT = 8
 
 _SAVED = 36
 """Bytes of the registers that are saved below the arguments on the stack."""
-_WEIGHTS, _SCALES, _ROWS, _COLUMNS, _NEXT, _ZERO = range(_SAVED, _SAVED + 24, 4)
-_END, _BIAS = _WEIGHTS, _SCALES
+WEIGHTS, _SCALES, _ROWS, _COLUMNS, _NEXT, _ZERO = range(_SAVED, _SAVED + 24, 4)
+_END, BIAS = WEIGHTS, _SCALES
 """What takes the places of arguments that are no longer needed: end of a row, start of a sum."""
 
 _OUTER, _INNER = ("r4", "r5", "r6"), (("r7", "b"), ("r7", "t"), ("r8", "b"))
@@ -45,6 +45,11 @@ class DualPlaneKernel:
     scaling: Scaling
     together: int
 
+    taps = TAPS
+    """Of a row of the window."""
+    weight_words = 3
+    """Of a channel."""
+
     @property
     def name(self) -> str:
         """The C function's name."""
@@ -54,14 +59,16 @@ class DualPlaneKernel:
         """The C definition: assembly for Arm with dual multiplies, loops elsewhere."""
         scaled = _EXACT if self.scaling.exact else _ROUNDED_ONCE
         replacements = {
+            "WEIGHT_WORDS": str(self.weight_words),
+            "BORDER_BYTES": str(self.taps - 1),
             "NAME": self.name,
             "GUARD": DSP_GUARD,
             "ASSEMBLY": quoted(self._assembly()),
             "TOGETHER": str(self.together),
             "COPY": _COPIES[self.together],
+            "SUM": self._sum_in_c(),
             "WORDS": str(self.scaling.words),
             "SCALED": scaled,
-            "SHIFTED": f"sum * {1 << self.scaling.shift}",
             "LOW": str(self.scaling.low),
             "HIGH": str(self.scaling.high),
         }
@@ -69,6 +76,10 @@ class DualPlaneKernel:
         for name, value in replacements.items():
             text = text.replace(name, value)
         return WIDEN + text
+
+    def _sum_in_c(self) -> str:
+        """`sum` of an output, shifted to the left as much as its scaling wants."""
+        return _SUM_OF_BYTES.replace("LEFT", str(1 << self.scaling.shift))
 
     def _assembly(self) -> Iterator[str]:
         """Registers: r0 output; r1 input; r2 bytes of a row; r3 bytes from output to output; r9
@@ -97,7 +108,7 @@ class DualPlaneKernel:
 
     def _weights(self) -> Iterator[str]:
         """Widened, and shifted to the left as the sums would have to be."""
-        yield f"ldr r12, [sp, #{_WEIGHTS}]"
+        yield f"ldr r12, [sp, #{WEIGHTS}]"
         yield "ldm r12, {r4-r6}"
         yield "sxtb16 r7, r4, ror #8"
         yield "sxtb16 r8, r5, ror #8"
@@ -123,12 +134,12 @@ class DualPlaneKernel:
             yield "lsl r11, r11, r10"
             yield "lsr r11, r11, #1"
             yield f"str r11, [sp, #{_HALF}]"
-        yield f"str r9, [sp, #{_BIAS}]"
+        yield f"str r9, [sp, #{BIAS}]"
         yield "mov r9, r12"
 
     def _sums(self, sums: tuple[str, ...]) -> Iterator[str]:
         """One output, or this and the next one."""
-        yield f"ldr r12, [sp, #{_BIAS}]"
+        yield f"ldr r12, [sp, #{BIAS}]"
         if len(sums) > 1:
             yield "mov lr, r12"
         for row in (1, 2, 0):
@@ -184,22 +195,30 @@ class DualPlaneKernel:
         yield from self._finish(("r12",))
         yield "sub r1, r1, #1"
         yield "4:"
-        yield "add r1, r1, #2"
+        yield f"add r1, r1, #{self.taps - 1}"
         yield f"ldr r10, [sp, #{_NEXT}]"
         yield "add r0, r0, r10"
 
 
-_SHIFT, _MASK, _HALF = range(_ZERO + 4, _ZERO + 16, 4)
-"""Arguments whose values do not matter: room for what exact scaling needs."""
+_SHIFT, _MASK, _HALF, POINTER, MULTIPLIER = range(_ZERO + 4, _ZERO + 24, 4)
+"""Arguments whose values do not matter: room for what exact scaling and wider windows need."""
 
 _ROUNDED_ONCE = """\
-      int64_t scaled = (int64_t)(SHIFTED) * scales[1] + (int64_t)zero * 4294967296;
+      int64_t scaled = (int64_t)sum * scales[1] + (int64_t)zero * 4294967296;
       int32_t value = (int32_t)((scaled + 0x80000000LL) >> 32);
 """
 _EXACT = """\
-      int32_t value = (int32_t)(((int64_t)(SHIFTED) * scales[1] + 0x40000000) >> 31);
+      int32_t value = (int32_t)(((int64_t)sum * scales[1] + 0x40000000) >> 31);
       value = (value + ((1 << scales[2]) >> 1) + (scales[3] & (value >> 31))) >> scales[2];
       value += zero;
+"""
+
+_SUM_OF_BYTES = """\
+      const int8_t *taps = (const int8_t *)w;
+      int32_t sum = scales[0];
+      for (int32_t t = 0; t < 9; ++t)
+        sum += plane[(y + t / 3) * pitch + x + t % 3] * taps[t / 3 * 4 + t % 3];
+      sum *= LEFT;
 """
 
 _COPIES = {
@@ -222,7 +241,7 @@ GUARD
 __attribute__((naked, noinline, noipa)) static void NAME_channel(
     int8_t *out, const int8_t *plane, int32_t pitch, int32_t step, const int32_t *w,
     const int32_t *scales, int32_t rows, int32_t columns, int32_t next, int32_t zero,
-    int32_t shift, int32_t mask, int32_t half) {
+    int32_t shift, int32_t mask, int32_t half, int32_t pointer, int32_t multiplier) {
   __asm volatile(
 ASSEMBLY
   );
@@ -230,16 +249,12 @@ ASSEMBLY
 #else
 static void NAME_channel(int8_t *out, const int8_t *plane, int32_t pitch, int32_t step,
                          const int32_t *w, const int32_t *scales, int32_t rows, int32_t columns,
-                         int32_t next, int32_t zero, int32_t shift, int32_t mask, int32_t half) {
-  (void)shift, (void)mask, (void)half;
-  int8_t taps[12];
-  memcpy(taps, w, 12);
+                         int32_t next, int32_t zero, int32_t shift, int32_t mask, int32_t half,
+                         int32_t pointer, int32_t multiplier) {
+  (void)shift, (void)mask, (void)half, (void)pointer, (void)multiplier;
   for (int32_t y = 0; y < rows; ++y, out += next)
     for (int32_t x = 0; x < columns; ++x, out += step) {
-      int32_t sum = scales[0];
-      for (int32_t t = 0; t < 9; ++t)
-        sum += plane[(y + t / 3) * pitch + x + t % 3] * taps[t / 3 * 4 + t % 3];
-SCALED      *out = (int8_t)(value < LOW ? LOW : value > HIGH ? HIGH : value);
+SUMSCALED      *out = (int8_t)(value < LOW ? LOW : value > HIGH ? HIGH : value);
     }
 }
 #endif
@@ -258,7 +273,8 @@ static void NAME(int8_t *out, const int8_t *in, void *scratch, const int32_t *w,
                  int32_t out_rows, int32_t out_columns, int32_t top, int32_t left,
                  int32_t in_step, int32_t in_line, int32_t out_step, int32_t out_line,
                  int32_t border, int32_t zero) {
-  const int32_t pitch = out_columns + 2, height = out_rows + 2, size = height * pitch;
+  const int32_t pitch = out_columns + BORDER_BYTES, height = out_rows + BORDER_BYTES;
+  const int32_t size = height * pitch;
   const int32_t used_rows = rows < height - top ? rows : height - top;
   const int32_t used_columns = columns < pitch - left ? columns : pitch - left;
   const int32_t next = out_line - out_columns * out_step;
@@ -267,9 +283,9 @@ static void NAME(int8_t *out, const int8_t *in, void *scratch, const int32_t *w,
   for (int32_t c = 0; c < channels; c += TOGETHER) {
     NAME_copy(planes + top * pitch + left, in + c, size, used_rows, used_columns, pitch, in_step,
               in_line);
-    for (int32_t i = 0; i < TOGETHER; ++i, w += 3, scales += WORDS)
+    for (int32_t i = 0; i < TOGETHER; ++i, w += WEIGHT_WORDS, scales += WORDS)
       NAME_channel(out + c + i, planes + i * size, pitch, out_step, w, scales, out_rows,
-                   out_columns, next, zero, 0, 0, 0);
+                   out_columns, next, zero, 0, 0, 0, 0, 0);
   }
 }
 """

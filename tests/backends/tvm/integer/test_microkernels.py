@@ -138,20 +138,20 @@ def test_depthwise_sums_all_taps(tmp_path: Path, taps: int) -> None:
 
 
 @pytest.mark.parametrize(("channels", "size"), [(4, (5, 3)), (3, (1, 6)), (2, (40, 40))])
-@pytest.mark.parametrize("pad", [0, 1])
+@pytest.mark.parametrize(("taps", "pad"), [(3, 0), (3, 1), (5, 1), (5, 2)])
 @pytest.mark.parametrize("exact", [False, True])
 def test_a_plane_is_a_depthwise_convolution(
-    tmp_path: Path, channels: int, size: tuple[int, int], pad: int, exact: bool
+    tmp_path: Path, channels: int, size: tuple[int, int], taps: int, pad: int, exact: bool
 ) -> None:
     """In place where sizes agree; upright and sideways, one channel copied at a time or four."""
-    height, width = (extent + 2 - 2 * pad for extent in size)
+    height, width = (extent + taps - 1 - 2 * pad for extent in size)
     random = np.random.default_rng(channels)
     scaling = Scaling(1, -100, 127, -7, exact=exact)
-    window = Window(1, Axis(height, size[0], 3, 1, pad), Axis(width, size[1], 3, 1, pad))
+    window = Window(1, Axis(height, size[0], taps, 1, pad), Axis(width, size[1], taps, 1, pad))
     spec = DualPlane(window, channels, 5, scaling)
     assert dual_plane.fits(window, scaling)
     image = random.integers(-128, 128, (height, width, channels), dtype=np.int8)
-    weights = random.integers(-127, 128, (channels, 1, 3, 3), dtype=np.int8)
+    weights = random.integers(-127, 128, (channels, 1, taps, taps), dtype=np.int8)
     table = np.stack([random.integers(-99, 99, channels), random.integers(1, 2**26, channels)], 1)
     shifts = random.integers(0, 9, channels)
     if exact:
@@ -159,7 +159,7 @@ def test_a_plane_is_a_depthwise_convolution(
         table[:, 1] *= 32
     table = table.astype(np.int32)
     wide = np.pad(image, [(pad, pad), (pad, pad), (0, 0)], constant_values=5).astype(np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(wide, (3, 3), axis=(0, 1))
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (taps, taps), axis=(0, 1))
     sums = 2 * ((windows * weights[:, 0]).sum(axis=(-2, -1)) + table[:, 0])
     if exact:
         high = (sums * table[:, 1].astype(np.int64) + (1 << 30)) >> 31
