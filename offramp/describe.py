@@ -32,8 +32,10 @@ from offramp.passes.memory.plan import as_problem
 from offramp.passes.memory.sharing import share
 from offramp.search import Search
 
-LOWEST = -3.4028234663852886e38
-"""The lowest float32: stands for minus infinity (everybody leaves), which JSON cannot say."""
+LARGEST = 3.4028234663852886e38
+"""The largest float32: it stands for infinity (nobody leaves), which JSON cannot say, and below zero
+for minus infinity (everybody does).
+"""
 MOVING = frozenset({"Slice", "Transpose", "Reshape", "Identity"})
 """Operators between an input and its dequantisation."""
 NARROW = 7
@@ -117,7 +119,7 @@ def exit_entries(program: Program, target: str) -> tuple[ExitEntry, ...]:
             ExitEntry(
                 block=block.name,
                 criterion=None if final else terminator.criterion,
-                threshold=None if final else max(float(terminator.threshold), LOWEST),
+                threshold=None if final else _finite(terminator.threshold),
                 rate=max(rate, 0.0),
                 macs=round(cost.macs),
                 value=predicted[block.name],
@@ -125,6 +127,10 @@ def exit_entries(program: Program, target: str) -> tuple[ExitEntry, ...]:
             )
         )
     return tuple(entries)
+
+
+def _finite(threshold: float) -> float:
+    return min(max(float(threshold), -LARGEST), LARGEST)
 
 
 def block_entries(program: Program, target: str) -> tuple[BlockEntry, ...]:

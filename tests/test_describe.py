@@ -49,13 +49,16 @@ def test_expected_cost_is_the_weighted_sum_of_the_exits(with_exit: Program) -> N
     assert exits[-1].threshold is None
 
 
-def test_an_exit_that_all_take_has_a_threshold_that_json_can_say(with_exit: Program) -> None:
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_an_exit_that_all_or_none_take_has_a_threshold_that_json_can_say(
+    with_exit: Program, sign: int
+) -> None:
     entry = with_exit.entry
     assert isinstance(entry.terminator, Exit)
-    always = replace(entry, terminator=replace(entry.terminator, threshold=-np.inf))
-    program = replace(with_exit, blocks=with_exit.blocks | {entry.name: always})
-    assert describe.exit_entries(program, TARGET)[0].threshold == describe.LOWEST
-    assert np.float32(describe.LOWEST) == np.finfo(np.float32).min
+    fixed = replace(entry, terminator=replace(entry.terminator, threshold=sign * np.inf))
+    program = replace(with_exit, blocks=with_exit.blocks | {entry.name: fixed})
+    assert describe.exit_entries(program, TARGET)[0].threshold == sign * describe.LARGEST
+    assert np.float32(describe.LARGEST) == np.finfo(np.float32).max
 
 
 def test_the_memory_map_fits_the_arena(with_exit: Program) -> None:
