@@ -33,8 +33,8 @@ from offramp.passes.memory.sharing import share
 from offramp.search import Search
 
 LARGEST = 3.4028234663852886e38
-"""The largest float32: stands for infinity (nobody leaves), which JSON cannot say; negated, for minus
-infinity (everybody does)."""
+"""The largest float32: stands for infinity (nobody leaves), which JSON cannot say, and negated for
+minus infinity (everybody does)."""
 MOVING = frozenset({"Slice", "Transpose", "Reshape", "Identity"})
 """Operators between an input and its dequantisation."""
 NARROW = 7
