@@ -22,6 +22,10 @@ LABELS = "y"
 SINGLE_INPUT = "x"
 
 
+STAND_FOR = "integers q stand for "
+"""How the meaning of an input says which real numbers its integers are."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Checked samples: the arrays of `inputs` have one leading axis of samples, `labels` is 1-D.
@@ -216,10 +220,12 @@ def _cast(array: Array, spec: TensorSpec, what: str) -> Array:
         cast = array.astype(dtype)
         exact = cast.dtype == array.dtype or np.array_equal(cast.astype(array.dtype), array)
     if not exact:
+        remedy = f"convert the array yourself, for instance with .astype({dtype.name!r})"
+        if dtype.kind == "i" and STAND_FOR in spec.meaning:
+            remedy = f"quantise the array first: {spec.meaning[spec.meaning.index(STAND_FOR) :]}"
         raise UserError(
             f"{what}: input {spec.name!r} expects {dtype}, found {array.dtype} with values that "
-            f"{dtype} cannot hold exactly; convert the array yourself, for instance with "
-            f".astype({dtype.name!r})"
+            f"{dtype} cannot hold exactly; {remedy}"
         )
     return np.ascontiguousarray(cast)
 

@@ -26,6 +26,7 @@ from offramp.compiler.manifest import (
 from offramp.compiler.plan import Plan, copied_bytes
 from offramp.cost_models import base as cost_models
 from offramp.cost_models.analytical import AnalyticalModel
+from offramp.data import STAND_FOR
 from offramp.options import Options
 from offramp.passes.memory.liveness import first_steps
 from offramp.passes.memory.plan import as_problem
@@ -269,7 +270,7 @@ def _integers_mean(value: ir.Value) -> str:
     if len(found) != 1:
         return ""
     ((scale, offset),) = found
-    return f", integers q stand for (q - {offset:g}) * {scale:.9g}"
+    return f", {STAND_FOR}(q - {offset:g}) * {scale:.9g}"
 
 
 def _spec(value: ir.Value, name: str, meaning: str) -> TensorSpec:

@@ -173,6 +173,7 @@ class _Lowering:
                 selection.spec,
                 [buffer.nbytes for buffer in buffers],
                 [buffer.storage is Storage.CONSTANT for buffer in buffers],
+                workspace=selection.workspace > 0,
             ),
         )
 

@@ -37,8 +37,10 @@ class _Passes:
     workspace: float = 0
 
 
-def traffic(spec: Spec, sizes: Sequence[int], constants: Sequence[bool]) -> tuple[int, ...]:
-    """Bytes loaded and stored, by argument, and those of the workspace last.
+def traffic(
+    spec: Spec, sizes: Sequence[int], constants: Sequence[bool], *, workspace: bool
+) -> tuple[int, ...]:
+    """Bytes loaded and stored, by argument, and those of the workspace last, if there is one.
 
     sizes: bytes of the arguments: the input first, the output last. constants: which of them are
     weights and tables. Empty if each argument is passed over once.
@@ -49,7 +51,7 @@ def traffic(spec: Spec, sizes: Sequence[int], constants: Sequence[bool]) -> tupl
     moved: list[float] = [passes.input, *sizes[1:]]
     for order, position in enumerate(p for p, is_constant in enumerate(constants) if is_constant):
         moved[position] *= passes.weights if order == 0 else passes.tables
-    return tuple(round(count) for count in (*moved, passes.workspace))
+    return tuple(map(round, [*moved, passes.workspace] if workspace else moved))
 
 
 def _passes(spec: Spec, input_bytes: int) -> _Passes | None:

@@ -36,4 +36,4 @@ def _of_call(plan: Plan, block: BlockPlan, index: int, call: KernelCall) -> list
     if call.workspace:
         names.append(workspace_name(block, index))
         sizes.append(2 * call.workspace)
-    return list(zip(names, call.traffic or sizes, strict=False))
+    return list(zip(names, call.traffic or sizes, strict=True))

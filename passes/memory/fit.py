@@ -53,7 +53,7 @@ def check_fit(plan: Plan, board: Board) -> None:
             f"{_weights_text(plan)}"
         )
     if problems:
-        advice = _advice(plan, in_ram=arena > ram)
+        advice = _advice(plan, in_ram=not plan.memory.arenas and arena > ram)
         raise UserError(f"{plan.name} does not fit {board.name}: {' And '.join(problems)} {advice}")
 
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from offramp.compiler.errors import UserError
 from offramp.compiler.ir import Program
 from offramp.compiler.ir.clone import clone_block
+from offramp.compiler.ir.names import fresh
 from offramp.passes.base import Pass, PassResult
 from offramp.passes.layout import rules
 from offramp.passes.patches.rows import ROW_AXIS, WINDOWED, Rows, activations, rows_of, sliding
@@ -67,12 +68,14 @@ class _Bands:
         self._stage = stage
         self._last = stage.nodes[-1]
         self._sliced: dict[tuple[ir.Value, Rows], ir.Value] = {}
+        made = {str(value.name) for node in graph for value in node.outputs}
+        self._names = made | {str(value.name) for value in graph.inputs} | set(graph.initializers)
 
     def write(self, bands: tuple[Rows, ...]) -> None:
         """Write all bands, put them together, and drop what computed the whole."""
         end = self._stage.end
         results = [self._band(number, band) for number, band in enumerate(bands)]
-        whole = ir.Value(name=f"{end.name}_bands", type=end.type, shape=end.shape)
+        whole = self._value(end, f"{end.name}_bands", Rows(0, rows_of(end)))
         axis = [ir.AttrInt64("axis", ROW_AXIS)]
         self._add(ir.Node("", "Concat", results, axis, outputs=[whole], name=whole.name))
         for use in tuple(end.uses()):
@@ -99,7 +102,9 @@ class _Bands:
             raise ValueError(f"{node.name!r} mixes rows")
         wanted = window.needed(rows)
         inputs = [
-            self._slice(*here[v], wanted.within(rows_of(v))) if v in computed and v else v
+            self._slice(*here[v], wanted.within(rows_of(v)))
+            if v is not None and v in computed
+            else v
             for v in node.inputs
         ]
         attributes = dict(node.attributes)
@@ -133,14 +138,20 @@ class _Bands:
     def _number(self, name: str, number: int) -> ir.Value:
         tensor = ir.tensor(np.array([number], np.int64))
         kind = ir.TensorType(ir.DataType.INT64)
-        value = ir.Value(name=name, type=kind, shape=ir.Shape([1]), const_value=tensor)
+        shape = ir.Shape([1])
+        value = ir.Value(name=self._fresh(name), type=kind, shape=shape, const_value=tensor)
         self._graph.register_initializer(value)
         return value
 
     def _value(self, like: ir.Value, name: str, rows: Rows) -> ir.Value:
         shape = list(rules.static_shape(like))
         shape[ROW_AXIS] = rows.count
-        return ir.Value(name=name, type=like.type, shape=ir.Shape(shape))
+        return ir.Value(name=self._fresh(name), type=like.type, shape=ir.Shape(shape))
+
+    def _fresh(self, name: str) -> str:
+        unique = fresh(name, self._names)
+        self._names.add(unique)
+        return unique
 
     def _add(self, node: ir.Node) -> None:
         self._graph.insert_before(self._last, node)

@@ -175,6 +175,11 @@ def test_bands_and_integer_inputs(
         assert offramp("run", tmp_path / name, "--input", x, "--output", out).code == 0
         with np.load(out) as written:
             answers.append(written["scores"])
+    refused = offramp("run", tmp_path / "banded", "--input", npz(x=samples["x"][:2]))
+    assert refused.code == 2
+    assert f"quantise the array first: integers q stand for (q - {zero}) * {scale}" in (
+        " ".join(refused.message.split())
+    )
     np.testing.assert_array_equal(answers[0], answers[1])
     assert np.abs(answers[0] - reference(model, samples["x"][:5])).max() < 0.2
 

@@ -13,6 +13,7 @@ from offramp.compiler.errors import UserError
 from offramp.compiler.ir import Return
 from offramp.compiler.plan import BlockPlan, Buffer, KernelCall, Plan, Storage
 from offramp.passes.memory import plan_memory
+from offramp.passes.memory.banks import spread
 from offramp.passes.memory.fit import check_fit
 
 WEIGHTS = 300
@@ -71,6 +72,13 @@ def test_equal_weights_are_counted_once_and_fit_to_the_byte() -> None:
 def test_what_is_live_at_the_peak_is_named_largest_first() -> None:
     message = refusal(network(), board(100))
     assert "Most is in use at relu: a (200 bytes), x (100 bytes)." in message
+
+
+def test_bands_of_rows_are_advised_where_ram_is_too_small_only() -> None:
+    assert "--patches" in refusal(network(), board(100))
+    assert "--patches" not in refusal(network(), board(1000, flash=100))
+    spread_out = spread(network(), board(264, 100), {"b": 1.0})
+    assert "--patches" not in refusal(spread_out, board(264, 100, flash=100))
 
 
 def test_both_memories_are_told_at_once() -> None:

@@ -144,6 +144,15 @@ def test_bands_of_one_shape_share_their_kernels() -> None:
     assert len(set(calls)) <= 3 * layers
 
 
+def test_names_that_are_taken_already_do_no_harm() -> None:
+    program = network(3, 1, (1, 1), 1, 12)
+    for node, name in zip(program.entry.graph, ("a_band0", "b_band1", "b_bands"), strict=False):
+        node.outputs[0].name = name
+    banded = InsertPatches("b_band1", 3)(program)
+    x = images(12)
+    np.testing.assert_allclose(answers(banded, x), answers(program, x), rtol=1e-4, atol=1e-5)
+
+
 def test_recomputed_rows_are_counted() -> None:
     program = network(3, 1, (1, 1), 1, 12)
     before, after = (block_cost(p.entry).macs for p in (program, InsertPatches("e", 2)(program)))

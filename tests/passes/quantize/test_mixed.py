@@ -148,7 +148,7 @@ def test_a_budget_that_8_bits_keep_asks_for_no_more(
 def test_generated_code_computes_16_bits_as_onnxruntime_does(
     hard: Program, keywords: tuple[dict[str, Array], npt.NDArray[np.int64]], tmp_path: Path
 ) -> None:
-    """Within a unit of the softmax's input in 8 bits, which its scale magnifies."""
+    """Layers with 16 bits are computed on real numbers on both sides; so are the answers."""
     x = next(iter(keywords[0].values()))[:4]
     name = str(hard.inputs[0].name)
     every = {str(v.name) for s in sites(hard.entry.graph) for v in (*s.reads, s.writes)}
@@ -160,7 +160,7 @@ def test_generated_code_computes_16_bits_as_onnxruntime_does(
     backend.emit(Lowered(plan_memory(lowered.plan), lowered.kernels), tmp_path)
     (found,) = backend.load(tmp_path).run({name: x}).outputs.values()
     (expected,) = Oracle(wide).run({name: x}).outputs.values()
-    np.testing.assert_allclose(found, expected, atol=0.05)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
     np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
 
 
