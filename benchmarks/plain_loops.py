@@ -177,8 +177,8 @@ def _loop(name: str, kernel: IntegerKernel) -> tuple[str, list[Constant]]:
     """The C function of an operator, and its constants in order."""
     ends: dict[str, object] = {
         "name": name,
-        "low": kernel.low,
-        "high": kernel.high,
+        "low": kernel.bounds[0],
+        "high": kernel.bounds[1],
         "zero": kernel.output.zero,
     }
     if kernel.anchor is None:

@@ -84,11 +84,11 @@ def _per_channel(spec: PerChannel, input_bytes: int) -> _Passes:
     match spec:
         case DualPlane() | Strips():
             copied = spec.window.inputs * spec.channels
-            return _Passes(1, 1, input_bytes, copied + _taps_read(spec))
+            return _Passes(1, 1, input_bytes, copied + _bytes_read(spec))
         case Depthwise():
             together = spec.together if isinstance(spec, HeliumDepthwise) else 1
             vectors = spec.window.outputs / together
-            return _Passes(vectors, vectors, _taps_read(spec))
+            return _Passes(vectors, vectors, _bytes_read(spec))
         case TiledDepthwise():
             return _Passes(spec.window.outputs, spec.window.outputs, 4 * _taps_read(spec))
 
@@ -104,7 +104,7 @@ def _gathering(spec: Gathering, gathered: int, blocks: int, together: int = 0) -
     if together:
         passes = _rows(spec) * sum(count * -(-n // together) for _, count, n in spec.tiles())
     workspace = spec.window.outputs * gathered * (1 + blocks)
-    return _Passes(passes, tiles, _taps_read(spec), workspace)
+    return _Passes(passes, tiles, _bytes_read(spec), workspace)
 
 
 def _rows(spec: Gathering | TiledConv) -> int:
@@ -114,3 +114,8 @@ def _rows(spec: Gathering | TiledConv) -> int:
 def _taps_read(spec: Gathering | TiledConv | PerChannel) -> int:
     """Inputs that all outputs read for one filter, borders included."""
     return spec.window.outputs * spec.window.taps * spec.channels
+
+
+def _bytes_read(spec: Gathering | Depthwise | DualPlane | Strips) -> int:
+    """The same in bytes of integers."""
+    return _taps_read(spec) * spec.source_bits // 8

@@ -29,7 +29,7 @@ class Depthwise(DepthwiseConvolution):
         same = rows.out == rows.size and columns.out == columns.size
         if rows.dilation > 1 or not (same if rows.stride == 1 else rows.pad == 0):
             return 0
-        return rows.pad + 1 if columns.out <= columns.size else 0
+        return rows.pad + 1 if self.keeps_bits and columns.out <= columns.size else 0
 
     @property
     def may_overwrite(self) -> bool:
@@ -39,7 +39,8 @@ class Depthwise(DepthwiseConvolution):
     @property
     def workspace(self) -> int:
         """Bytes of zero points, read by taps outside the image, and of kept rows."""
-        return self.channels * (1 + self.kept_rows * self.window.columns.size)
+        kept = self.kept_rows * self.window.columns.size
+        return self.channels * (1 + kept) * self.source_bits // 8
 
     @property
     def weights(self) -> int:
@@ -48,28 +49,31 @@ class Depthwise(DepthwiseConvolution):
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        kernel = IntegerDepthwise(self.window.taps, self.scaling)
+        kernel = IntegerDepthwise(self.window.taps, self.scaling, self.source_bits)
         return (kernel, KeepRow()) if self.kept_rows else (kernel,)
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Structure of a pool without padding. scaling: (bias, factor, zero point) of every sum; None:
-    integers mean the same before and after, and are rounded as TFLite does.
+    """Structure of a pool without padding. scaling: (bias, shift to the left,
+    factor, zero point) of every sum; None:
+    integers mean the same before and after, and are rounded as TFLite does. bits: of inputs and
+    outputs.
     """
 
     window: Window
     channels: int
     low: int
     high: int
-    scaling: tuple[int, int, int] | None
+    scaling: tuple[int, int, int, int] | None
+    bits: tuple[int, int] = (8, 8)
     macs: int = 0
     workspace: int = 0
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
         kind = Elementwise.EXACT_MEAN if self.scaling is None else Elementwise.MEAN
-        return (IntegerElementwise(kind, self.low, self.high),)
+        return (IntegerElementwise(kind, self.low, self.high, self.bits),)
 
 
 @dataclass(frozen=True)
@@ -129,20 +133,23 @@ def build_depthwise(spec: Depthwise) -> Any:
     """The kernel: input, weights, scales, output, workspace."""
     code, window = FunctionBuilder(), spec.window
     rows, columns = window.rows, window.columns
-    source = code.pointer("input", window.inputs * spec.channels, "int8")
+    source = code.pointer("input", window.inputs * spec.channels, f"int{spec.source_bits}")
     weights = code.pointer("weights", spec.weights, "int32")
     scales = code.pointer("scales", spec.scaling.words * spec.channels, "int32")
-    output = code.pointer("output", window.outputs * spec.channels, "int8")
+    output = code.pointer("output", window.outputs * spec.channels, f"int{spec.scaling.bits}")
     zeros = code.pointer("workspace", spec.workspace, "uint8")
     kernel, *_ = spec.microkernels()
+    item = spec.source_bits // 8
     with code.loop("channel", spec.channels) as channel:
-        code.store(zeros, channel, tirx.IntImm("uint8", spec.zero & 0xFF))
+        for byte in range(item):
+            part = tirx.IntImm("uint8", spec.zero >> (8 * byte) & 0xFF)
+            code.store(zeros, channel * item + byte, part)
     line = columns.size * spec.channels
     with code.loop("image", window.batch) as image, code.loop("row", rows.out) as row:
         if spec.kept_rows:
-            place = spec.channels + row * rows.stride % spec.kept_rows * line
+            place = (spec.channels + row * rows.stride % spec.kept_rows * line) * item
             own = source.address((image * rows.size + row * rows.stride) * line)
-            code.run(external_call(KeepRow().name, zeros.address(place), own, line))
+            code.run(external_call(KeepRow().name, zeros.address(place), own, line * item))
         with code.loop("column", columns.out) as column:
             position = (image * rows.out + row) * columns.out + column
             code.run(
@@ -173,8 +180,9 @@ def build_mean(spec: Mean) -> Any:
     """The kernel: input, output."""
     code, window = FunctionBuilder(), spec.window
     rows, columns = window.rows, window.columns
-    source = code.pointer("input", window.inputs * spec.channels, "int8")
-    output = code.pointer("output", window.outputs * spec.channels, "int8")
+    read, written = (f"int{bits}" for bits in spec.bits)
+    source = code.pointer("input", window.inputs * spec.channels, read)
+    output = code.pointer("output", window.outputs * spec.channels, written)
     (kernel,) = spec.microkernels()
     with (
         code.loop("image", window.batch) as image,

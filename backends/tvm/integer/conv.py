@@ -43,7 +43,7 @@ class IntegerConv(Convolution):
     @property
     def may_overwrite(self) -> bool:
         """Whether outputs may lie on the inputs, from the same address on."""
-        return self.window.is_pointwise or self.kept_rows > 0
+        return (self.window.is_pointwise and self.keeps_bits) or self.kept_rows > 0
 
     @property
     def steps(self) -> int:
@@ -89,7 +89,7 @@ class IntegerConv(Convolution):
 
     def gather(self, pixels: int) -> IntegerGather:
         """What collects the inputs of a tile."""
-        return IntegerGather(pixels, self.channels % 4 == 0)
+        return IntegerGather(pixels, self.channels % 4 == 0, self.source_bits)
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
@@ -128,11 +128,11 @@ def build(spec: IntegerConv) -> Any:
     code, window = FunctionBuilder(), spec.window
     size = window.outputs * spec.filters
     arrays = _Arrays(
-        input=code.pointer("input", window.inputs * spec.channels, "int8"),
+        input=code.pointer("input", window.inputs * spec.channels, f"int{spec.source_bits}"),
         weights=code.pointer("weights", spec.bytes_of(spec.filters), "int8"),
         scales=code.pointer("scales", spec.scaling.words * spec.filters, "int32"),
         residual=code.pointer("residual", size, "int8") if spec.addition else None,
-        output=code.pointer("output", size, "int8"),
+        output=code.pointer("output", size, f"int{spec.scaling.bits}"),
         workspace=code.pointer("workspace", spec.workspace, "uint8"),
     )
     with code.loop("image", window.batch) as image, code.loop("row", window.rows.out) as row:

@@ -50,7 +50,7 @@ def match(node: ir.Node, opset_imports: dict[str, int]) -> IntegerKernel | None:
     last = value if found is None else found.source
     source = activation(last.producer())
     dequantise = last.producer()
-    if source is None or dequantise is None:
+    if source is None or dequantise is None or {source[1].bits, output.bits} != {8}:
         return None
     between = () if found is None else found.nodes
     table = _table([dequantise, *between, node], source[0], opset_imports)
@@ -62,8 +62,7 @@ def match(node: ir.Node, opset_imports: dict[str, int]) -> IntegerKernel | None:
         inputs=[source[1]],
         result=node.outputs[0],
         output=output,
-        low=-128,
-        high=127,
+        bounds=output.range,
         table=table,
     )
 

@@ -1,7 +1,7 @@
 """Find operators whose inputs are dequantised and whose output is quantised again.
 
 The IR keeps the ONNX form, which onnxruntime runs: DequantizeLinear, the operator on real numbers,
-activations, QuantizeLinear. Here such a chain becomes one kernel on 8-bit integers.
+activations, QuantizeLinear. Here such a chain becomes one kernel on integers of 8 or 16 bits.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class IntegerKernel:
     """One operator on integers.
 
     nodes: those computed here, the quantisation last. sources: what is read, `[N, ..., C]`.
-    inputs: what these stand for. result, output: the same of what is written. low, high: bounds of
-    the written integers. anchor: geometry and float weights; None for a sum of two tensors.
+    inputs: what these stand for. result, output: the same of what is written. bounds: of the
+    written integers. anchor: geometry and float weights; None for a sum of two tensors.
     weights: `[filters, channels / groups, rows, columns]`. scales: of the filters. product: what
     the integers stand for to which a residual, the last source, is added; None without one.
     table: results by unsigned byte, of a function of one tensor; None for all others.
@@ -39,13 +39,17 @@ class IntegerKernel:
     inputs: list[Quantized]
     result: ir.Value
     output: Quantized
-    low: int
-    high: int
+    bounds: tuple[int, int]
     anchor: Anchor | None = None
     weights: Weights | None = None
     scales: npt.NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
     product: Quantized | None = None
     table: npt.NDArray[np.int8] | None = None
+
+    @property
+    def has_wide(self) -> bool:
+        """Whether it reads or writes integers of 16 bits."""
+        return any(meaning.bits > 8 for meaning in (*self.inputs, self.output))
 
 
 def fold_constants(graph: ir.Graph) -> None:
@@ -67,10 +71,9 @@ def match(node: ir.Node) -> IntegerKernel | None:
     if last is None or not _is_private(value):
         return None
     nodes = [*_between(value, node), node]
-    low_q, high_q = output.bounds(low, high)
     kernel = _weighted(last, nodes, output) or _sum(last, nodes, output)
     if kernel is not None:
-        kernel.low, kernel.high = low_q, high_q
+        kernel.bounds = output.bounds(low, high)
     return kernel
 
 
@@ -96,8 +99,7 @@ def _weighted(last: ir.Node, nodes: list[ir.Node], output: Quantized) -> Integer
         inputs=[source[1]],
         result=nodes[-1].outputs[0],
         output=output,
-        low=-128,
-        high=127,
+        bounds=output.range,
         anchor=found,
     )
     if bias_node is not None:
@@ -146,8 +148,7 @@ def _sum(last: ir.Node, nodes: list[ir.Node], output: Quantized) -> IntegerKerne
         inputs=[meaning for _, meaning in sources],
         result=nodes[-1].outputs[0],
         output=output,
-        low=-128,
-        high=127,
+        bounds=output.range,
     )
 
 
@@ -182,7 +183,7 @@ def _is_private(value: ir.Value) -> bool:
 
 
 def activation(node: ir.Node | None) -> tuple[ir.Value, Quantized] | None:
-    """What a DequantizeLinear of signed bytes with one scale reads, and what that stands for."""
+    """What a DequantizeLinear of signed integers with one scale reads, and what they mean."""
     if node is None or node.op_type != "DequantizeLinear" or node.domain != "":
         return None
     source, meaning = node.inputs[0], quantized(node)
@@ -192,12 +193,12 @@ def activation(node: ir.Node | None) -> tuple[ir.Value, Quantized] | None:
 
 
 def quantized(node: ir.Node) -> Quantized | None:
-    """The scale and zero point of a (de)quantisation of signed bytes by one scale, or None."""
+    """What the signed integers of a (de)quantisation by one scale mean, or None."""
     scale = constant(node.inputs[1]) if len(node.inputs) > 1 else None
     zero = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    if scale is None or scale.size != 1 or zero is None or zero.dtype != np.int8:
+    if scale is None or scale.size != 1 or zero is None or zero.dtype not in (np.int8, np.int16):
         return None
-    return Quantized(float(scale.reshape(())), int(zero.reshape(-1)[0]))
+    return Quantized(float(scale.reshape(())), int(zero.reshape(-1)[0]), 8 * zero.itemsize)
 
 
 def _unclamped(value: ir.Value) -> tuple[ir.Value, float, float]:
@@ -235,13 +236,16 @@ def _between(value: ir.Value, last: ir.Node) -> list[ir.Node]:
 
 
 def with_residual(weighted: IntegerKernel, total: IntegerKernel) -> IntegerKernel | None:
-    """A convolution and the sum that alone reads it, as one; None if something is in between."""
+    """A convolution and the sum that alone reads it, as one; None if something is in between, or
+    the sum has integers of 16 bits."""
     if weighted.result not in total.sources or total.sources[0] is total.sources[1]:
         return None
     readers = weighted.result.consumers()
     is_alone = len(readers) == 1 and _is_private(readers[0].outputs[0])
-    is_clamped = (weighted.low, weighted.high) != (-128, 127)
+    is_clamped = weighted.bounds != weighted.output.range
     if not is_alone or weighted.result.is_graph_output() or is_clamped or weighted.product:
+        return None
+    if total.has_wide:
         return None
     other = 1 - total.sources.index(weighted.result)
     return replace(

@@ -15,12 +15,13 @@ from offramp.backends.tvm.window import Window
 
 @dataclass(frozen=True)
 class Maximum:
-    """Structure of a pool. low, high: bounds of the outputs."""
+    """Structure of a pool. low, high: bounds of the outputs. bits: of inputs and outputs."""
 
     window: Window
     channels: int
     low: int
     high: int
+    bits: int = 8
     macs: int = 0
     workspace: int = 0
 
@@ -34,7 +35,7 @@ class Maximum:
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
-        return (IntegerMaximum(self.low, self.high),)
+        return (IntegerMaximum(self.low, self.high, self.bits),)
 
 
 def specify(kernel: IntegerKernel) -> Maximum | None:
@@ -44,15 +45,15 @@ def specify(kernel: IntegerKernel) -> Maximum | None:
         return None
     if kernel.inputs[0] != kernel.output:
         return None
-    return Maximum(anchor.window, anchor.channels, kernel.low, kernel.high)
+    return Maximum(anchor.window, anchor.channels, *kernel.bounds, kernel.output.bits)
 
 
 def build(spec: Maximum) -> Any:
     """The kernel: input, output."""
     code, window = FunctionBuilder(), spec.window
     rows, columns = window.rows, window.columns
-    source = code.pointer("input", window.inputs * spec.channels, "int8")
-    output = code.pointer("output", window.outputs * spec.channels, "int8")
+    source = code.pointer("input", window.inputs * spec.channels, f"int{spec.bits}")
+    output = code.pointer("output", window.outputs * spec.channels, f"int{spec.bits}")
     (kernel,) = spec.microkernels()
     with (
         code.loop("image", window.batch) as image,

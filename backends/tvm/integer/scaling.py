@@ -27,13 +27,19 @@ EXACT_WORDS = 4
 """The same for exact scaling: bias, multiplier, shift to the right, mask of the sign."""
 
 
+def whole_range(bits: int) -> tuple[int, int]:
+    """The smallest and the largest signed integer of some bits."""
+    return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+
+
 @dataclass(frozen=True)
 class Scaling:
     """What is done to sums, the same in all channels.
 
-    shift: to the left, before they are multiplied. low, high: bounds of the outputs, in
-    [-128, 127]. zero: zero point of the outputs. exact: with the rounding of TFLite's reference
-    kernels. has_room: sums may be shifted further to the left, by `ROOM` bits.
+    shift: to the left, before they are multiplied. low, high: bounds of the outputs, in what their
+    bits can say. zero: zero point of the outputs. exact: with the rounding of TFLite's reference
+    kernels. has_room: sums may be shifted further to the left, by `ROOM` bits. bits: of the
+    outputs, 8 or 16.
     """
 
     shift: int
@@ -42,6 +48,7 @@ class Scaling:
     zero: int
     exact: bool
     has_room: bool = False
+    bits: int = 8
 
     @property
     def words(self) -> int:
@@ -53,22 +60,34 @@ class Scaling:
         """What it adds to the name of a C function; the zero point is an argument."""
         bounds = f"{self.low}to{self.high}".replace("-", "m")
         exact, room = "_exact" if self.exact else "", "_room" if self.has_room else ""
-        return f"{self.shift}_{bounds}{exact}{room}"
+        bits = "" if self.bits == 8 else f"_{self.bits}bits"
+        return f"{self.shift}_{bounds}{exact}{room}{bits}"
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What 8-bit integers q stand for: (q - zero) * scale."""
+    """What signed integers q of 8 or 16 bits stand for: (q - zero) * scale."""
 
     scale: float
     zero: int
+    bits: int = 8
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The smallest and the largest integer."""
+        return whole_range(self.bits)
+
+    @property
+    def reach(self) -> int:
+        """A bound on |q| + |zero|: sums of q that start from their zero points stay below it."""
+        return -self.range[0] + abs(self.zero)
 
     def bounds(self, low: float, high: float) -> tuple[int, int]:
-        """The integers that a clamp to real numbers leaves, within [-128, 127]."""
+        """The integers that a clamp to real numbers leaves."""
         ends = [
             np.rint(np.float32(end) / np.float32(self.scale)) + self.zero for end in (low, high)
         ]
-        return int(np.clip(ends[0], -128, 127)), int(np.clip(ends[1], -128, 127))
+        return int(np.clip(ends[0], *self.range)), int(np.clip(ends[1], *self.range))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from offramp.backends.tvm.integer import (
     paired_conv,
     strips,
     weighted,
+    wide_sum,
 )
 from offramp.backends.tvm.integer.addition import addition
 from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
@@ -39,10 +40,11 @@ from offramp.backends.tvm.integer.packed_dense import Dense
 from offramp.backends.tvm.integer.paired_conv import PairedConv
 from offramp.backends.tvm.integer.scaling import exact, fixed_point
 from offramp.backends.tvm.integer.strips import Strips
+from offramp.backends.tvm.integer.wide_sum import WideSum
 from offramp.backends.tvm.templates.channelwise import Reduction
 from offramp.passes.layout import rules
 
-IntegerSpec = weighted.Spec | Mean | Maximum | Sum | ExactSum | Linear | Lookup
+IntegerSpec = weighted.Spec | Mean | Maximum | Sum | ExactSum | WideSum | Linear | Lookup
 Argument = ir.Value | npt.NDArray[np.generic]
 Specified = tuple[IntegerSpec, tuple[Argument, ...]]
 
@@ -58,6 +60,7 @@ _BUILDERS: dict[type[IntegerSpec], Callable[[Any], Any]] = {
     Mean: channelwise.build_mean,
     Sum: channelwise.build_sum,
     ExactSum: channelwise.build_exact_sum,
+    WideSum: wide_sum.build,
     Linear: linear.build,
     Lookup: lookup.build,
     Maximum: maximum.build,
@@ -80,6 +83,9 @@ def specify(
     anchor = kernel.anchor
     if kernel.table is not None:
         return lookup.specify(kernel), (*kernel.sources, kernel.table)
+    if anchor is None and kernel.has_wide:
+        wide = wide_sum.specify(kernel)
+        return None if wide is None else (wide, tuple(kernel.sources))
     if anchor is None and is_exact:
         return _exact_sum(kernel, helium=family == "helium")
     if anchor is None:
@@ -95,6 +101,8 @@ def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
     """Positions of the arguments on which the output may lie."""
     if isinstance(spec, Sum | ExactSum):
         return (0, 1)
+    if isinstance(spec, WideSum):
+        return spec.overwritten
     if isinstance(spec, Lookup):
         return (0,)
     if isinstance(spec, Maximum | Depthwise | DualPlane | Strips):
@@ -111,20 +119,22 @@ def _mean(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Mean | None:
     dilated = max(window.rows.dilation, window.columns.dilation) > 1
     if anchor.reduction is not Reduction.AVERAGE or ragged or dilated:
         return None
+    bits = (source.bits, kernel.output.bits)
     if is_exact and source == kernel.output:
-        return Mean(window, anchor.channels, kernel.low, kernel.high, None)
-    factor = np.array([source.scale / kernel.output.scale / window.taps])
-    factors = fixed_point(factor, 256 * window.taps)
-    if factors is None or factors.shift:
+        return Mean(window, anchor.channels, *kernel.bounds, None, bits)
+    real = np.array([source.scale / kernel.output.scale / window.taps])
+    factors = fixed_point(real, source.reach * window.taps)
+    if factors is None:
         return None
-    scaling = (-source.zero * window.taps, int(factors.columns[0, 0]), kernel.output.zero)
-    return Mean(window, anchor.channels, kernel.low, kernel.high, scaling)
+    factor, bias = int(factors.columns[0, 0]), -source.zero * window.taps
+    scaling = (bias, factors.shift, factor, kernel.output.zero)
+    return Mean(window, anchor.channels, *kernel.bounds, scaling, bits)
 
 
 def _sum(kernel: IntegerKernel) -> Sum | None:
     count = prod(rules.static_shape(kernel.result))
     added = addition(kernel.inputs, kernel.output)
-    return None if added is None else Sum(count, added, kernel.low, kernel.high)
+    return None if added is None else Sum(count, added, *kernel.bounds)
 
 
 def _exact_sum(kernel: IntegerKernel, *, helium: bool) -> Specified | None:
@@ -137,5 +147,5 @@ def _exact_sum(kernel: IntegerKernel, *, helium: bool) -> Specified | None:
         return None
     zeros = (kernel.inputs[0].zero, kernel.inputs[1].zero, output.zero)
     count = prod(rules.static_shape(kernel.result))
-    spec = ExactSum(count, zeros, kernel.low, kernel.high, helium)
+    spec = ExactSum(count, zeros, *kernel.bounds, helium)
     return spec, (*kernel.sources, factors.columns.ravel())

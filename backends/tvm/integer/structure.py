@@ -14,7 +14,7 @@ class Convolution:
     """Structure of an ungrouped convolution or dense layer.
 
     window: over the image, flattened where it slides nowhere. zero: zero point of the input.
-    scaling: of the sums. addition: of a residual.
+    scaling: of the sums. addition: of a residual. source_bits: of the input, 8 or 16.
     """
 
     window: Window
@@ -23,6 +23,12 @@ class Convolution:
     zero: int
     scaling: Scaling
     addition: Addition | None = None
+    source_bits: int = 8
+
+    @property
+    def keeps_bits(self) -> bool:
+        """Whether outputs have as many bits as inputs."""
+        return self.source_bits == self.scaling.bits
 
     @property
     def macs(self) -> int:
@@ -38,7 +44,8 @@ class Convolution:
         """
         rows, columns = self.window.rows, self.window.columns
         is_first = self.channels % 4 > 0 and self.window.batch == 1 and self.addition is None
-        if not is_first or rows.taps == 1 or rows.dilation > 1:
+        is_bytes = self.source_bits == self.scaling.bits == 8
+        if not is_first or not is_bytes or rows.taps == 1 or rows.dilation > 1:
             return 0
         line, out_line = columns.size * self.channels, columns.out * self.filters
         copied = (min(y * rows.stride - rows.pad + rows.taps, rows.size) for y in range(rows.out))
@@ -53,6 +60,12 @@ class DepthwiseConvolution:
     channels: int
     zero: int
     scaling: Scaling
+    source_bits: int = 8
+
+    @property
+    def keeps_bits(self) -> bool:
+        """Whether outputs have as many bits as inputs."""
+        return self.source_bits == self.scaling.bits
 
     @property
     def macs(self) -> int:

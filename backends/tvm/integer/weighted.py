@@ -41,6 +41,10 @@ DEEP = 96
 that it is always used."""
 
 
+DUAL = "arm"
+"""The family of dual multiplies: its templates alone know 16-bit integers, and serve all others."""
+
+
 @dataclass(frozen=True)
 class _Sums:
     """What the templates have in common: integer weights, and what becomes of sums.
@@ -68,6 +72,8 @@ def specify(
         return None
     if is_depthwise and (kernel.product is not None or anchor.filters != anchor.channels):
         return None
+    if kernel.has_wide:
+        family = DUAL
     if family == "riscv":
         return (_strips if is_depthwise else _packed)(sums)
     helium = family == "helium"
@@ -83,22 +89,23 @@ def _sums(kernel: IntegerKernel, anchor: Anchor, family: str, *, is_exact: bool)
     real, product = source.scale * kernel.scales, kernel.product or kernel.output
     bias = np.zeros(anchor.filters) if anchor.bias is None else np.rint(anchor.bias / real)
     flat = weights.reshape(anchor.filters, -1).astype(np.int64)
-    largest = int((np.abs(bias) + 256 * np.abs(flat).sum(axis=1)).max())
+    largest = int((np.abs(bias) + source.reach * np.abs(flat).sum(axis=1)).max())
     is_exact = is_exact or flat.shape[1] >= DEEP
     factors = (exact if is_exact else fixed_point)(real / product.scale, largest)
     if factors is None:
         return None
     starts = (bias - source.zero * flat.sum(axis=1)).astype(np.int32)
     has_room = family == "riscv" and largest << (factors.shift + ROOM) < 2**31
-    ends = (kernel.low, kernel.high, product.zero)
-    scaling = Scaling(factors.shift, *ends, is_exact, has_room)
+    ends = (*kernel.bounds, product.zero)
+    scaling = Scaling(factors.shift, *ends, is_exact, has_room, product.bits)
     return _Sums(kernel, anchor, weights, scaling, factors, starts, largest)
 
 
 def _depthwise(sums: _Sums, *, helium: bool) -> Specified | None:
     """Vectors have channels in fours; any channels go by plane, where that fits."""
     kernel, anchor = sums.kernel, sums.anchor
-    structure = (anchor.window, anchor.channels, kernel.inputs[0].zero, sums.scaling)
+    source = kernel.inputs[0]
+    structure = (anchor.window, anchor.channels, source.zero, sums.scaling)
     spec: Depthwise | DualPlane
     if helium and anchor.channels % 4 == 0:
         vectors = HeliumDepthwise(*structure)
@@ -106,12 +113,12 @@ def _depthwise(sums: _Sums, *, helium: bool) -> Specified | None:
         table = helium_depthwise.pack_scales(vectors, sums.factors, sums.starts)
         return vectors, (*kernel.sources, weights, table)
     table = sums.factors.table(sums.starts)
-    if dual_plane.fits(anchor.window, sums.scaling):
+    if dual_plane.fits(anchor.window, sums.scaling) and not kernel.has_wide:
         spec = DualPlane(*structure)
         return spec, (*kernel.sources, dual_plane.pack(spec, sums.weights), table)
     if anchor.channels % 4:
         return None
-    spec = Depthwise(*structure)
+    spec = Depthwise(*structure, source.bits)
     return spec, (*kernel.sources, channelwise.pack_depthwise(sums.weights), table)
 
 
@@ -130,7 +137,7 @@ def _conv(sums: _Sums, *, helium: bool, is_wide: bool) -> Specified | None:
         )
         return vectors, (kernel.sources[0], *constants, *kernel.sources[1:])
     bits = 4 if _is_narrow(sums) else 16 if is_wide else 8
-    spec = IntegerConv(window, *structure, bits=bits)
+    spec = IntegerConv(window, *structure, kernel.inputs[0].bits, bits=bits)
     starts = sums.starts * (16 if bits == 4 else 1)
     constants = (conv.pack_weights(spec, sums.weights), sums.factors.table(starts))
     return spec, (kernel.sources[0], *constants, *kernel.sources[1:])

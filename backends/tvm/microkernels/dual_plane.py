@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from offramp.backends.tvm.integer.scaling import Scaling
 from offramp.backends.tvm.microkernels.assembly import quoted
-from offramp.backends.tvm.microkernels.integer_gather import WIDEN
+from offramp.backends.tvm.microkernels.dual import WIDEN
 from offramp.backends.tvm.microkernels.integer_matrix import DSP_GUARD, bounded
 
 TAPS = 3

@@ -1,12 +1,11 @@
-"""Sums and means of 8-bit integers."""
+"""Sums of 8-bit integers, and means."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 
-from offramp.backends.tvm.microkernels.integer_depthwise import INTRINSICS
-from offramp.backends.tvm.microkernels.integer_gather import WIDEN
+from offramp.backends.tvm.microkernels.dual import INTRINSICS, WIDEN
 from offramp.backends.tvm.microkernels.rounding import ROUNDING
 
 
@@ -26,20 +25,30 @@ class Elementwise(Enum):
 
 @dataclass(frozen=True)
 class IntegerElementwise:
-    """Structure of a microkernel. low, high: bounds of the outputs."""
+    """Structure of a microkernel. low, high: bounds of the outputs. bits: of inputs and outputs;
+    means know 16, too."""
 
     kind: Elementwise
     low: int
     high: int
+    bits: tuple[int, int] = (8, 8)
 
     @property
     def name(self) -> str:
         """The C function's name."""
-        return f"{self.kind.value}_{self.low}to{self.high}".replace("-", "m")
+        bits = "" if self.bits == (8, 8) else "_{}_{}bits".format(*self.bits)
+        return f"{self.kind.value}_{self.low}to{self.high}{bits}".replace("-", "m")
 
     def source(self) -> str:
         """The C definition."""
-        text = _TEMPLATES[self.kind].format(name=self.name, low=self.low, high=self.high)
+        text = _TEMPLATES[self.kind].format(
+            name=self.name,
+            low=self.low,
+            high=self.high,
+            item=f"int{self.bits[0]}_t",
+            result=f"int{self.bits[1]}_t",
+            bounded="bounded" if self.bits[1] == 8 else "bounded_16",
+        )
         return WIDEN + INTRINSICS + ROUNDING + text
 
 
@@ -60,16 +69,16 @@ static void {name}(int8_t *out, const int8_t *left, const int8_t *right, const i
 """
 
 _EXACT_MEAN = """\
-static void {name}(int8_t *out, const int8_t *in, int32_t rows, int32_t columns, int32_t in_row,
+static void {name}({result} *out, const {item} *in, int32_t rows, int32_t columns, int32_t in_row,
                    int32_t channels) {{
   const int32_t count = rows * columns;
   for (int32_t c = 0; c < channels; ++c) {{
     int32_t sum = 0;
     for (int32_t r = 0; r < rows; ++r) {{
-      const int8_t *from = in + r * in_row + c;
+      const {item} *from = in + r * in_row + c;
       for (int32_t t = 0; t < columns; ++t, from += channels) sum += *from;
     }}
-    out[c] = bounded((sum + (sum > 0 ? count / 2 : -(count / 2))) / count, {low}, {high});
+    out[c] = {bounded}((sum + (sum > 0 ? count / 2 : -(count / 2))) / count, {low}, {high});
   }}
 }}
 """
@@ -92,15 +101,15 @@ static void {name}(int8_t *out, const int8_t *left, const int8_t *right, int32_t
 """
 
 _MEAN = """\
-static void {name}(int8_t *out, const int8_t *in, int32_t rows, int32_t columns, int32_t in_row,
-                   int32_t channels, int32_t bias, int32_t factor, int32_t zero) {{
+static void {name}({result} *out, const {item} *in, int32_t rows, int32_t columns, int32_t in_row,
+                   int32_t channels, int32_t bias, int32_t left, int32_t factor, int32_t zero) {{
   for (int32_t c = 0; c < channels; ++c) {{
     int32_t sum = bias;
     for (int32_t r = 0; r < rows; ++r) {{
-      const int8_t *from = in + r * in_row + c;
+      const {item} *from = in + r * in_row + c;
       for (int32_t t = 0; t < columns; ++t, from += channels) sum += *from;
     }}
-    out[c] = bounded(scaled(sum, &factor, zero), {low}, {high});
+    out[c] = {bounded}(scaled(sum * (1 << left), &factor, zero), {low}, {high});
   }}
 }}
 """

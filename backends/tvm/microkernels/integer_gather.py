@@ -1,6 +1,6 @@
-"""Collect the inputs of a tile of integer convolution outputs, widened to 16 bits.
+"""Collect the inputs of a tile of integer convolution outputs, widened to 16 bits if they are 8.
 
-Four neighbouring 8-bit inputs become two words, (0, 2) and (1, 3), as `integer_matrix` wants them;
+Four neighbouring inputs become two words, (0, 2) and (1, 3), as `integer_matrix` wants them;
 the words of the tile's pixels lie beside each other. Taps outside the image get the zero point, so
 that sums over a window need no cases.
 """
@@ -9,50 +9,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-WIDEN = """\
-#ifndef OFFRAMP_WIDEN
-#define OFFRAMP_WIDEN
-#if defined(__ARM_FEATURE_SIMD32)
-#include <arm_acle.h>
-#define widen_even(w) ((int32_t)__sxtb16(w))
-static inline int32_t widen_odd(uint32_t word) {
-  int32_t odd;
-  __asm("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(word));
-  return odd;
-}
-#else
-#define widen_even(w) \\
-  ((int32_t)((uint32_t)(int8_t)((w) >> 16) << 16 | (uint16_t)(int16_t)(int8_t)(w)))
-#define widen_odd(w) \\
-  ((int32_t)((uint32_t)(int8_t)((w) >> 24) << 16 | (uint16_t)(int16_t)(int8_t)((w) >> 8)))
-#endif
-static inline uint32_t four_bytes(const int8_t *from) {
-  uint32_t word;
-  memcpy(&word, from, 4);
-  return word;
-}
-#endif
-"""
-"""Portable spelling of `sxtb16`, plain and rotated by eight bits."""
+from offramp.backends.tvm.microkernels.dual import WIDEN
 
 
 @dataclass(frozen=True)
 class IntegerGather:
-    """Structure of a gathering function. pixels: of a tile. whole: channels come in fours."""
+    """Structure of a gathering function. pixels: of a tile. whole: channels come in fours. bits: of
+    the inputs."""
 
     pixels: int
     whole: bool
+    bits: int = 8
 
     @property
     def name(self) -> str:
         """The C function's name."""
-        return f"integer_gather_{self.pixels}{'_fours' if self.whole else ''}"
+        bits = "" if self.bits == 8 else f"_{self.bits}bits"
+        return f"integer_gather_{self.pixels}{'_fours' if self.whole else ''}{bits}"
 
     def source(self) -> str:
         """The C definition."""
         text = _HEAD.replace("KEPT", "" if self.whole else ", int32_t kept")
         text += _FOURS if self.whole else _SINGLES
-        return WIDEN + text.replace("NAME", self.name).replace("PIXELS", str(self.pixels))
+        values = {"NAME": self.name, "PIXELS": str(self.pixels), **_ITEMS[self.bits]}
+        for placeholder, value in values.items():
+            text = text.replace(placeholder, value)
+        return WIDEN + text
 
 
 @dataclass(frozen=True)
@@ -77,8 +59,24 @@ static void integer_keep_rows(void *ring, const int8_t *in, int32_t row, int32_t
 """
 
 
+_ITEMS = {
+    8: {
+        "ITEM": "int8_t",
+        "LOADED": "const uint32_t word = four_bytes(four);",
+        "EVEN": "widen_even(word)",
+        "ODD": "widen_odd(word)",
+    },
+    16: {
+        "ITEM": "int16_t",
+        "LOADED": "const uint32_t word = two_halves(four), next = two_halves(four + 2);",
+        "EVEN": "pair_low(word, next)",
+        "ODD": "pair_high(word, next)",
+    },
+}
+"""How four neighbours become two words, by their bits."""
+
 _HEAD = """\
-static void NAME(void *to, const int8_t *in, int32_t row, int32_t column, int32_t rows,
+static void NAME(void *to, const ITEM *in, int32_t row, int32_t column, int32_t rows,
                  int32_t columns, int32_t channels, int32_t row_taps, int32_t column_taps,
                  int32_t row_dilation, int32_t column_dilation, int32_t stride, int32_t zeroKEPT) {
 """
@@ -95,12 +93,13 @@ _FOURS = """\
       continue;
     }
     if (inside && column_dilation == 1) {
-      const int8_t *from = in + (y * columns + column) * channels;
+      const ITEM *from = in + (y * columns + column) * channels;
       for (int32_t i = 0; i < column_taps * channels; i += 4, from += 4, x += 2 * PIXELS)
         for (int32_t p = 0; p < PIXELS; ++p) {
-          const uint32_t word = four_bytes(from + p * stride * channels);
-          x[p] = widen_even(word);
-          x[PIXELS + p] = widen_odd(word);
+          const ITEM *four = from + p * stride * channels;
+          LOADED
+          x[p] = EVEN;
+          x[PIXELS + p] = ODD;
         }
       continue;
     }
@@ -112,11 +111,12 @@ _FOURS = """\
           for (int32_t c = 0; c < channels; c += 2, place += PIXELS) *place = fill;
           continue;
         }
-        const int8_t *from = in + (y * columns + at) * channels;
+        const ITEM *from = in + (y * columns + at) * channels;
         for (int32_t c = 0; c < channels; c += 4, place += 2 * PIXELS) {
-          const uint32_t word = four_bytes(from + c);
-          place[0] = widen_even(word);
-          place[PIXELS] = widen_odd(word);
+          const ITEM *four = from + c;
+          LOADED
+          place[0] = EVEN;
+          place[PIXELS] = ODD;
         }
       }
   }

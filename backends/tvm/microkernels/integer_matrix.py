@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from offramp.backends.tvm.integer.scaling import Scaling
+from offramp.backends.tvm.integer.scaling import Scaling, whole_range
 from offramp.backends.tvm.microkernels.assembly import quoted
 from offramp.backends.tvm.microkernels.integer_tile import definition
 
@@ -181,7 +181,7 @@ class IntegerTile:
             if self.scaling.shift:
                 yield f"lsl {total}, {total}, #{self.scaling.shift}"
             yield from self._scale(total)
-            yield f"ssat {total}, #8, {total}"
+            yield f"ssat {total}, #{self.scaling.bits}, {total}"
             if self.sum_shift is None:
                 yield from bounded(total, self.scaling)
         yield f"add lr, lr, #{4 * self.scaling.words * self.filters}"
@@ -189,11 +189,12 @@ class IntegerTile:
         if self.sum_shift is not None:
             yield from self._added(sums, self.sum_shift)
         yield f"ldr r10, [r0, #{_OUTPUT}]"
+        item = self.scaling.bits // 8
         if self.filters > 1:
-            yield from (f"strb {total}, [r10], #1" for total in sums)
+            yield from (f"{self._store} {total}, [r10], #{item}" for total in sums)
         else:
             yield from self._stored(sums)
-            yield "add r10, r10, #1"
+            yield f"add r10, r10, #{item}"
         yield f"str r10, [r0, #{_OUTPUT}]"
 
     def _load_scales(self, offset: int) -> Iterator[str]:
@@ -221,6 +222,10 @@ class IntegerTile:
         yield f"asr {total}, {total}, r7"
         yield f"add {total}, {total}, r6"
 
+    @property
+    def _store(self) -> str:
+        return "strb" if self.scaling.bits == 8 else "strh"
+
     def _stored(self, sums: tuple[str, ...]) -> Iterator[str]:
         """One filter of neighbouring pixels, `step` bytes apart."""
         if len(sums) > 1:
@@ -228,7 +233,7 @@ class IntegerTile:
         for i, total in enumerate(sums):
             if i == 3:
                 yield "add r11, r11, r11, lsl #1"
-            yield f"strb {total}, {_place('r10', i)}"
+            yield f"{self._store} {total}, {_place('r10', i)}"
 
     def _added(self, sums: tuple[str, ...], shift: int) -> Iterator[str]:
         """The sum with the residual, which may be overwritten by the outputs."""
@@ -249,12 +254,22 @@ class IntegerTile:
 
 
 def bounded(total: str, scaling: Scaling) -> Iterator[str]:
-    """Clamp a register that holds a signed byte to narrower bounds."""
-    for bound, default, condition in ((scaling.low, -128, "lt"), (scaling.high, 127, "gt")):
-        if bound != default:
-            yield f"cmp {total}, #{bound}"
-            yield f"it {condition}"
-            yield f"mov{condition} {total}, #{bound}"
+    """Clamp a register that holds a signed integer of as many bits to narrower bounds.
+
+    Those of 16 bits do not all fit into instructions, and go through r8.
+    """
+    ends = zip((scaling.low, scaling.high), whole_range(scaling.bits), ("lt", "gt"), strict=True)
+    for bound, default, condition in ends:
+        if bound == default:
+            continue
+        end = f"#{bound}"
+        if scaling.bits > 8 and not 0 <= bound <= 255:
+            yield f"movw r8, #{bound & 0xFFFF}"
+            yield "sxth r8, r8"
+            end = "r8"
+        yield f"cmp {total}, {end}"
+        yield f"it {condition}"
+        yield f"mov{condition} {total}, {end}"
 
 
 def _place(base: str, pixel: int) -> str:

@@ -5,7 +5,7 @@ Compilers without the assembly take the loops, and so do the tests on the host.
 
 from __future__ import annotations
 
-from offramp.backends.tvm.integer.scaling import Scaling
+from offramp.backends.tvm.integer.scaling import Scaling, whole_range
 
 
 def definition(
@@ -29,6 +29,9 @@ def definition(
         assembly=assembly,
         pixels=pixels,
         filters=filters,
+        item=f"int{scaling.bits}_t",
+        lowest=whole_range(scaling.bits)[0],
+        highest=whole_range(scaling.bits)[1],
         low=scaling.low,
         high=scaling.high,
         words=scaling.words,
@@ -69,7 +72,7 @@ _SUM = "(value * left + residual[p * step + f] * right + offset) >> {shift}"
 _FUNCTION = """\
 {guard}
 struct {name}_task {{
-  const void *x; const int8_t *w; const int32_t *scales; int8_t *out;
+  const void *x; const int8_t *w; const int32_t *scales; {item} *out;
   int32_t step, rounds, blocks, zero;{fields}
 }};
 
@@ -80,12 +83,13 @@ __attribute__((naked, noinline, noipa)) static void {name}_run(struct {name}_tas
 }}
 #endif
 
-static void {name}(int8_t *out, const void *x, const int8_t *w, const int32_t *scales,
+static void {name}({item} *out, const void *x, const int8_t *w, const int32_t *scales,
                    int32_t rounds, int32_t blocks, int32_t steps, int32_t step,
                    int32_t zero{parameters}) {{
 {guard}
   (void)steps;
-  struct {name}_task task = {{x, w, scales, out, step, rounds, blocks, zero{values}}};
+  const int32_t bytes = step * (int32_t)sizeof *out;
+  struct {name}_task task = {{x, w, scales, out, bytes, rounds, blocks, zero{values}}};
   {name}_run(&task);
 #else
   (void)rounds;
@@ -98,9 +102,9 @@ static void {name}(int8_t *out, const void *x, const int8_t *w, const int32_t *s
         int32_t half = k / 4 * 2 + k % 2, high = k / 2 % 2;
         sum += items[(half * {pixels} + p) * 2 + high] * {weights};
       }}
-{scaled}      value = value < -128 ? -128 : value > 127 ? 127 : value;
+{scaled}      value = value < {lowest} ? {lowest} : value > {highest} ? {highest} : value;
       value = {result};
-      out[p * step + f] = (int8_t)(value < {low} ? {low} : value > {high} ? {high} : value);
+      out[p * step + f] = ({item})(value < {low} ? {low} : value > {high} ? {high} : value);
     }}
 #endif
 }}

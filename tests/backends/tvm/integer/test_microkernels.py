@@ -201,7 +201,7 @@ def test_sums_and_means(tmp_path: Path) -> None:
     image = random.integers(-128, 128, (4, 5, 3), dtype=np.int8)
     by_channel = np.zeros(3, np.int8)
     getattr(library, mean.name)(
-        pointer(by_channel), pointer(image), 4, 5, 15, 3, -40, 2**32 // 20, 3
+        pointer(by_channel), pointer(image), 4, 5, 15, 3, -40, 0, 2**32 // 20, 3
     )
     expected = rounded(image.sum(axis=(0, 1), dtype=np.int64) - 40, 2**32 // 20, 3)
     np.testing.assert_array_equal(by_channel, expected)
