@@ -19,6 +19,9 @@ from offramp.backends.tvm.microkernels.integer_gather import IntegerGather, Keep
 from offramp.backends.tvm.microkernels.integer_matrix import WIDEST, IntegerTile
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
 
+MOST_COPIED = 128
+"""Bytes of a window that are copied to the stack at once."""
+
 
 @dataclass(frozen=True)
 class IntegerConv(Convolution):
@@ -89,7 +92,11 @@ class IntegerConv(Convolution):
 
     def gather(self, pixels: int) -> IntegerGather:
         """What collects the inputs of a tile."""
-        return IntegerGather(pixels, self.channels % 4 == 0, self.source_bits)
+        rows, columns, whole = self.window.rows, self.window.columns, self.channels % 4 == 0
+        lines = (rows.taps, columns.taps * self.channels)
+        is_copied = not whole and self.source_bits == 8 and columns.dilation == 1
+        fits = is_copied and rows.taps * columns.taps * self.channels <= MOST_COPIED
+        return IntegerGather(pixels, whole, self.source_bits, lines if fits else None)
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""

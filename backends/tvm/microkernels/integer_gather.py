@@ -14,24 +14,34 @@ from offramp.backends.tvm.microkernels.dual import WIDEN
 
 @dataclass(frozen=True)
 class IntegerGather:
-    """Structure of a gathering function. pixels: of a tile. whole: channels come in fours. bits: of
-    the inputs."""
+    """Structure of a gathering function.
+
+    pixels: of a tile. whole: channels come in fours. bits: of the inputs. lines: for other
+    channels, of bytes: (rows of the window, bytes of each) if these are to be copied at once where
+    the image has them, else None.
+    """
 
     pixels: int
     whole: bool
     bits: int = 8
+    lines: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
         """The C function's name."""
         bits = "" if self.bits == 8 else f"_{self.bits}bits"
-        return f"integer_gather_{self.pixels}{'_fours' if self.whole else ''}{bits}"
+        lines = "" if self.lines is None else "_{}x{}".format(*self.lines)
+        return f"integer_gather_{self.pixels}{'_fours' if self.whole else ''}{bits}{lines}"
 
     def source(self) -> str:
         """The C definition."""
         text = _HEAD.replace("KEPT", "" if self.whole else ", int32_t kept")
-        text += _FOURS if self.whole else _SINGLES
+        text += _FOURS if self.whole else ("" if self.lines is None else _LINES) + _SINGLES
         values = {"NAME": self.name, "PIXELS": str(self.pixels), **_ITEMS[self.bits]}
+        if self.lines is not None:
+            rows, line = self.lines
+            filled = -(-rows * line // 4) * 4
+            values |= {"ROWS": str(rows), "LINE": str(line), "FILLED": str(filled)}
         for placeholder, value in values.items():
             text = text.replace(placeholder, value)
         return WIDEN + text
@@ -121,6 +131,35 @@ _FOURS = """\
       }
   }
 }
+"""
+
+_LINES = """\
+  const int32_t last = column + (PIXELS - 1) * stride + column_taps - 1;
+  if (column >= 0 && last < columns) {
+    int8_t window[FILLED];
+    const int8_t *lines[ROWS];
+    int32_t *words = to;
+    memset(window + FILLED - 4, 0, 4);
+    for (int32_t r = 0; r < ROWS; ++r) {
+      const int32_t y = row + r * row_dilation, at_row = kept > 0 && y >= 0 ? y % kept : y;
+      lines[r] = y < 0 || y >= rows ? 0 : in + (at_row * columns + column) * channels;
+    }
+    for (int32_t p = 0; p < PIXELS; ++p, ++words) {
+      for (int32_t r = 0; r < ROWS; ++r)
+        if (lines[r]) {
+          memcpy(window + r * LINE, lines[r], LINE);
+          lines[r] += stride * channels;
+        } else {
+          memset(window + r * LINE, (int)zero, LINE);
+        }
+      for (int32_t i = 0; i < FILLED / 4; ++i) {
+        const uint32_t word = four_bytes(window + 4 * i);
+        words[2 * i * PIXELS] = widen_even(word);
+        words[(2 * i + 1) * PIXELS] = widen_odd(word);
+      }
+    }
+    return;
+  }
 """
 
 _SINGLES = """\

@@ -15,6 +15,7 @@ from offramp.passes.memory.search.kernel import (
     BUDGET,
     CAPACITY,
     NODES,
+    STEPS,
     Ints,
     Search,
     dive,
@@ -28,6 +29,10 @@ slow: clearing the pages of a large one takes longer than most instances do."""
 GROWTH = 8
 MOST_DEPTH = 1500
 """Choices that may be open at a time; the search is recursive, and deeper ones end the process."""
+SUMS = 32
+"""Of buffers that end or start between two sections as many are looked at: those of up to five."""
+STEPS_A_BUFFER = 8
+"""Steps that may be taken up to a state: one places each buffer, and others raise floors."""
 LEVEL_BONUS = 4
 """One that is level with a neighbour is tried as if it came by this part of all ranks earlier."""
 HEADER = 2
@@ -142,7 +147,7 @@ class Searcher:
         state.counts[:] = -1
         state.rank[:] = rank
         bonus = len(rank) // LEVEL_BONUS
-        state.counters[[CAPACITY, NODES, BUDGET, BONUS]] = capacity, 0, budget, bonus
+        state.counters[[CAPACITY, NODES, BUDGET, BONUS, STEPS]] = capacity, 0, budget, bonus, 0
         return state
 
     def _grow(self) -> None:
@@ -165,7 +170,9 @@ def _arrays(component: Component) -> Search:
     members = [np.flatnonzero((first <= i) & (i < last)) for i in range(m)]
     counts = [len(inside) for inside in members]
     depths = min(3 * n + 64, MOST_DEPTH)  # n buffers to place, raised floors, splits
+    words = -(-m // WORD)
     row = HEADER + m + -(-n // WORD)
+    steps = STEPS_A_BUFFER * n + depths
     return Search(
         size=component.sizes,
         first=first,
@@ -175,6 +182,10 @@ def _arrays(component: Component) -> Search:
         starts=np.cumsum([0, *counts]).astype(np.int64),
         members=np.concatenate(members).astype(np.int64),
         by_first=np.searchsorted(first, np.arange(m + 1)).astype(np.int64),
+        by_last=np.searchsorted(np.sort(last), np.arange(m + 2)).astype(np.int64),
+        enders=np.argsort(last, kind="stable").astype(np.int64),
+        starters=np.arange(n, dtype=np.int64),
+        sums=np.zeros((2, SUMS), np.int64),
         floor=np.zeros(m, np.int64),
         rest=np.zeros(m, np.int64),
         low=np.zeros(n, np.int64),
@@ -197,5 +208,9 @@ def _arrays(component: Component) -> Search:
         keys=np.empty((depths, row), np.int64),
         tags=np.zeros(FIRST_SLOTS, np.uint64),
         table=np.empty((FIRST_SLOTS, row), np.int64),
-        counters=np.zeros(4, np.int64),
+        reads=np.zeros((steps, words), np.uint64),
+        writes=np.zeros((steps, words), np.uint64),
+        conflict=np.zeros(words, np.uint64),
+        blamed=np.zeros((depths, words), np.uint64),
+        counters=np.zeros(5, np.int64),
     )

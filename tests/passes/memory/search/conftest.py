@@ -8,6 +8,9 @@ from offramp.passes.memory.search import Buffer, Instance
 
 Row = tuple[int, int, int]
 
+FULL = 12
+"""Bytes, and moments, that are cut up."""
+
 
 def instance_of(*rows: Row) -> Instance:
     """One buffer per (lower, upper, size), named by position."""
@@ -31,3 +34,23 @@ GAPS: tuple[tuple[Row, ...], ...] = (
      (8, 13, 2), (3, 6, 1), (6, 11, 3), (1, 3, 2), (10, 13, 1), (5, 8, 1)),
 )  # fmt: skip
 """Instances whose lowest peak is one byte above their live bytes."""
+
+
+@st.composite
+def cut_up(draw: st.DrawFn, cuts: int = 12) -> Instance:
+    """A rectangle cut through again and again; every section is full, and a placement exists.
+
+    Its bytes are `FULL`.
+    """
+    pieces = [(0, FULL, 0, FULL)]
+    for _ in range(draw(st.integers(1, cuts))):
+        left, right, low, high = pieces.pop(draw(st.integers(0, len(pieces) - 1)))
+        if right - left > 1 and (high - low == 1 or draw(st.booleans())):
+            at = draw(st.integers(left + 1, right - 1))
+            pieces += [(left, at, low, high), (at, right, low, high)]
+        elif high - low > 1:
+            at = draw(st.integers(low + 1, high - 1))
+            pieces += [(left, right, low, at), (left, right, at, high)]
+        else:
+            pieces.append((left, right, low, high))
+    return instance_of(*((a, b, high - low) for a, b, low, high in pieces))

@@ -11,11 +11,10 @@ from offramp.passes.memory.search.check import check_offsets
 from offramp.passes.memory.search.component import components
 from offramp.passes.memory.search.instance import Buffer
 from offramp.passes.memory.search.merge import merge
-from tests.passes.memory.search.conftest import GAPS, Row, instance_of, rows
+from tests.passes.memory.search.conftest import GAPS, Row, cut_up, instance_of, rows
 
 PINWHEEL = ((0, 6, 2), (6, 9, 7), (2, 9, 3), (0, 2, 8), (2, 6, 5))
 """Five pieces of a square of 10 by 9, each level with its neighbours."""
-Edges = tuple[int, int, int, int]
 
 
 def filled(found: list[Row], spare: int) -> Instance:
@@ -24,23 +23,6 @@ def filled(found: list[Row], spare: int) -> Instance:
     loads = [sum(size for lower, upper, size in found if lower <= t < upper) for t in times]
     most = max(loads) + spare
     return instance_of(*found, *((t, t + 1, most - n) for t, n in zip(times, loads, strict=True)))
-
-
-@st.composite
-def cut_up(draw: st.DrawFn, cuts: int = 12) -> Instance:
-    """A rectangle cut through again and again; every section is full, and a placement exists."""
-    pieces: list[Edges] = [(0, 12, 0, 12)]
-    for _ in range(draw(st.integers(1, cuts))):
-        left, right, low, high = pieces.pop(draw(st.integers(0, len(pieces) - 1)))
-        if right - left > 1 and (high - low == 1 or draw(st.booleans())):
-            at = draw(st.integers(left + 1, right - 1))
-            pieces += [(left, at, low, high), (at, right, low, high)]
-        elif high - low > 1:
-            at = draw(st.integers(low + 1, high - 1))
-            pieces += [(left, right, low, at), (left, right, at, high)]
-        else:
-            pieces.append((left, right, low, high))
-    return instance_of(*((a, b, high - low) for a, b, low, high in pieces))
 
 
 def expanded(instance: Instance) -> tuple[bool, int]:
