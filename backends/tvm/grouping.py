@@ -155,8 +155,7 @@ def _integer_kernels(graph: ir.Graph, family: str, exact: bool) -> dict[ir.Node,
     for node in graph:
         kernel = matching.match(node) if node.op_type == "QuantizeLinear" else None
         if kernel is not None and specify(kernel, family, is_exact=exact) is not None:
-            if not exact:
-                kernel = _with_residual(kernel, owners, family) or kernel
+            kernel = _with_residual(kernel, owners, family, exact) or kernel
         else:
             kernel = lookup.match(node, graph.opset_imports)
         if kernel is not None:
@@ -165,7 +164,7 @@ def _integer_kernels(graph: ir.Graph, family: str, exact: bool) -> dict[ir.Node,
 
 
 def _with_residual(
-    kernel: IntegerKernel, owners: dict[ir.Node, IntegerKernel], family: str
+    kernel: IntegerKernel, owners: dict[ir.Node, IntegerKernel], family: str, exact: bool
 ) -> IntegerKernel | None:
     """A sum together with the convolution behind it: the later one, whose result nobody keeps."""
     if kernel.anchor is not None:
@@ -175,7 +174,7 @@ def _with_residual(
     for before in sorted(weighted, key=lambda k: list(owners).index(k.nodes[-1]), reverse=True):
         if before.weights is not None:
             fused = matching.with_residual(before, kernel)
-            if fused is not None and specify(fused, family, is_exact=False) is not None:
+            if fused is not None and specify(fused, family, is_exact=exact) is not None:
                 return fused
     return None
 

@@ -1,4 +1,4 @@
-"""Sums of two tensors in fixed point."""
+"""Sums of two tensors, in fixed point or as TFLite's reference kernels compute them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from offramp.backends.tvm.integer.scaling import Quantized
+from offramp.backends.tvm.integer.scaling import Quantized, exact
 
 ADDEND_BITS = 14
 """Bits of the larger factor of a sum: products with bytes and their sum stay within 32 bits."""
@@ -21,6 +22,35 @@ class Addition:
     right: int
     offset: int
     shift: int
+
+
+@dataclass(frozen=True)
+class ExactAddition:
+    """A sum as TFLite's reference kernel computes it, with scales from a table.
+
+    zeros: of addends and sum. low, high: bounds of the sum.
+    """
+
+    zeros: tuple[int, int, int]
+    low: int
+    high: int
+
+
+def exact_addition(
+    addends: Sequence[Quantized], output: Quantized, bounds: tuple[int, int]
+) -> tuple[ExactAddition, npt.NDArray[np.int32]] | None:
+    """Two addends to one sum, with the table of scales; None if they are too far from each other.
+
+    Addends are shifted by 20 bits and brought to twice the larger of their scales.
+    """
+    scales = [addend.scale for addend in addends]
+    twice = 2.0 * max(scales)
+    real = np.array([*(scale / twice for scale in scales), twice / (2.0**20 * output.scale)])
+    factors = exact(real, 2**30)
+    if factors is None or factors.shift:
+        return None
+    zeros = (addends[0].zero, addends[1].zero, output.zero)
+    return ExactAddition(zeros, *bounds), factors.columns.ravel()
 
 
 def addition(addends: Sequence[Quantized], output: Quantized) -> Addition | None:

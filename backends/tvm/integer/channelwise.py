@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from offramp.backends.tvm.integer.addition import Addition
+from offramp.backends.tvm.integer.addition import Addition, ExactAddition
 from offramp.backends.tvm.integer.structure import DepthwiseConvolution
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.helium_elementwise import HeliumExactAdd
@@ -96,22 +96,21 @@ class Sum:
 class ExactSum:
     """Structure of a sum as TFLite's reference kernel computes it.
 
-    zeros: of addends and sum. helium: whether there are vectors.
+    helium: whether there are vectors.
     """
 
     count: int
-    zeros: tuple[int, int, int]
-    low: int
-    high: int
+    addition: ExactAddition
     helium: bool = False
     macs: int = 0
     workspace: int = 0
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""
+        bounds = (self.addition.low, self.addition.high)
         if self.helium:
-            return (HeliumExactAdd(self.low, self.high),)
-        return (IntegerElementwise(Elementwise.EXACT_ADD, self.low, self.high),)
+            return (HeliumExactAdd(*bounds),)
+        return (IntegerElementwise(Elementwise.EXACT_ADD, *bounds),)
 
 
 def pack_depthwise(weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
@@ -244,7 +243,7 @@ def build_exact_sum(spec: ExactSum) -> Any:
             right.address(0),
             scales.address(0),
             spec.count,
-            *spec.zeros,
+            *spec.addition.zeros,
         )
     )
     return code.build()

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from offramp.backends.tvm.integer.addition import ExactAddition
 from offramp.backends.tvm.integer.structure import Convolution
 from offramp.backends.tvm.microkernels import Microkernel
+from offramp.backends.tvm.microkernels.integer_elementwise import Elementwise, IntegerElementwise
 from offramp.backends.tvm.microkernels.integer_gather import IntegerGather, KeepRows
 from offramp.backends.tvm.microkernels.integer_matrix import WIDEST, IntegerTile
 from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
@@ -62,7 +64,12 @@ class IntegerConv(Convolution):
     def workspace(self) -> int:
         """Bytes for the gathered inputs of a tile, and for kept rows."""
         kept = self.kept_rows * self.window.columns.size * self.channels
-        return self.gathered + kept
+        return self.gathered + kept + self.products
+
+    @property
+    def products(self) -> int:
+        """Bytes for the outputs of a tile before a residual is added exactly."""
+        return 0 if self.exact_addition is None else self.pixels * self.filters
 
     @property
     def gathered(self) -> int:
@@ -104,7 +111,14 @@ class IntegerConv(Convolution):
         for _, _, pixels in self.tiles():
             found[self.gather(pixels)] = None
             found |= {self.tile(pixels, filters): None for _, _, filters in self.blocks()}
+        if self.exact_addition is not None:
+            found[self.adder(self.exact_addition)] = None
         return tuple(found)
+
+    @staticmethod
+    def adder(added: ExactAddition) -> IntegerElementwise:
+        """What adds a residual to the outputs of a tile as TFLite's reference kernel does."""
+        return IntegerElementwise(Elementwise.EXACT_ADD, added.low, added.high)
 
 
 def pack_weights(spec: IntegerConv, weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
@@ -131,14 +145,18 @@ def pack_weights(spec: IntegerConv, weights: npt.NDArray[np.int8]) -> npt.NDArra
 
 
 def build(spec: IntegerConv) -> Any:
-    """The kernel: input, weights, scales, residual if any, output, workspace."""
+    """The kernel: input, weights, scales, those of an exact sum, residual if any, output,
+    workspace.
+    """
     code, window = FunctionBuilder(), spec.window
     size = window.outputs * spec.filters
+    is_exact = spec.exact_addition is not None
     arrays = _Arrays(
         input=code.pointer("input", window.inputs * spec.channels, f"int{spec.source_bits}"),
         weights=code.pointer("weights", spec.bytes_of(spec.filters), "int8"),
         scales=code.pointer("scales", spec.scaling.words * spec.filters, "int32"),
-        residual=code.pointer("residual", size, "int8") if spec.addition else None,
+        sum_scales=code.pointer("sum_scales", 9, "int32") if is_exact else None,
+        residual=code.pointer("residual", size, "int8") if spec.addition or is_exact else None,
         output=code.pointer("output", size, f"int{spec.scaling.bits}"),
         workspace=code.pointer("workspace", spec.workspace, "uint8"),
     )
@@ -178,6 +196,7 @@ class _Arrays:
     input: Array
     weights: Array
     scales: Array
+    sum_scales: Array | None
     residual: Array | None
     output: Array
     workspace: Array
@@ -219,7 +238,9 @@ def _tile(
         code.run(
             external_call(
                 tile.name,
-                arrays.output.address(place),
+                arrays.output.address(place)
+                if spec.exact_addition is None
+                else arrays.workspace.address(spec.gathered + first),
                 arrays.workspace.address(0),
                 arrays.weights.address(spec.bytes_of(first)),
                 arrays.scales.address(spec.scaling.words * first),
@@ -231,6 +252,32 @@ def _tile(
                 *_residual(spec, arrays, place),
             )
         )
+    if spec.exact_addition is not None:
+        _add(spec, spec.exact_addition, code, arrays, (position, pixels))
+
+
+def _add(
+    spec: IntegerConv,
+    added: ExactAddition,
+    code: FunctionBuilder,
+    arrays: _Arrays,
+    tile: tuple[Expr, int],
+) -> None:
+    """Add the residual to the outputs of a tile, from its first position on."""
+    position, pixels = tile
+    if arrays.residual is None or arrays.sum_scales is None:
+        return
+    code.run(
+        external_call(
+            spec.adder(added).name,
+            arrays.output.address(position * spec.filters),
+            arrays.workspace.address(spec.gathered),
+            arrays.residual.address(position * spec.filters),
+            arrays.sum_scales.address(0),
+            pixels * spec.filters,
+            *added.zeros,
+        )
+    )
 
 
 def _residual(spec: IntegerConv, arrays: _Arrays, place: Expr) -> tuple[Expr, ...]:

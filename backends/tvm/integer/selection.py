@@ -26,7 +26,7 @@ from offramp.backends.tvm.integer import (
     weighted,
     wide_sum,
 )
-from offramp.backends.tvm.integer.addition import addition
+from offramp.backends.tvm.integer.addition import addition, exact_addition
 from offramp.backends.tvm.integer.channelwise import Depthwise, ExactSum, Mean, Sum
 from offramp.backends.tvm.integer.conv import IntegerConv
 from offramp.backends.tvm.integer.dual_plane import DualPlane
@@ -38,7 +38,7 @@ from offramp.backends.tvm.integer.matching import IntegerKernel
 from offramp.backends.tvm.integer.maximum import Maximum
 from offramp.backends.tvm.integer.packed_dense import Dense
 from offramp.backends.tvm.integer.paired_conv import PairedConv
-from offramp.backends.tvm.integer.scaling import exact, fixed_point
+from offramp.backends.tvm.integer.scaling import fixed_point
 from offramp.backends.tvm.integer.strips import Strips
 from offramp.backends.tvm.integer.wide_sum import WideSum
 from offramp.backends.tvm.templates.channelwise import Reduction
@@ -109,8 +109,9 @@ def overwritten(spec: IntegerSpec) -> tuple[int, ...]:
         return (0,) if spec.may_overwrite else ()
     if not isinstance(spec, IntegerConv | HeliumConv | PairedConv):
         return ()
-    residual = 4 if isinstance(spec, PairedConv) else 3
-    return (*([0] if spec.may_overwrite else []), *([residual] if spec.addition else []))
+    residual = 4 if isinstance(spec, PairedConv) or spec.exact_addition else 3
+    has_residual = spec.addition is not None or spec.exact_addition is not None
+    return (*([0] if spec.may_overwrite else []), *([residual] if has_residual else []))
 
 
 def _mean(kernel: IntegerKernel, anchor: Anchor, is_exact: bool) -> Mean | None:
@@ -138,14 +139,9 @@ def _sum(kernel: IntegerKernel) -> Sum | None:
 
 
 def _exact_sum(kernel: IntegerKernel, *, helium: bool) -> Specified | None:
-    """Addends are shifted by 20 bits and brought to twice the larger of their scales."""
-    scales, output = [q.scale for q in kernel.inputs], kernel.output
-    twice = 2.0 * max(scales)
-    real = np.array([*(scale / twice for scale in scales), twice / (2.0**20 * output.scale)])
-    factors = exact(real, 2**30)
-    if factors is None or factors.shift:
+    found = exact_addition(kernel.inputs, kernel.output, kernel.bounds)
+    if found is None:
         return None
-    zeros = (kernel.inputs[0].zero, kernel.inputs[1].zero, output.zero)
-    count = prod(rules.static_shape(kernel.result))
-    spec = ExactSum(count, zeros, *kernel.bounds, helium)
-    return spec, (*kernel.sources, factors.columns.ravel())
+    added, table = found
+    spec = ExactSum(prod(rules.static_shape(kernel.result)), added, helium)
+    return spec, (*kernel.sources, table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from offramp.backends.tvm.integer.addition import Addition
+from offramp.backends.tvm.integer.addition import Addition, ExactAddition
 from offramp.backends.tvm.integer.scaling import Scaling
 from offramp.backends.tvm.window import Window
 
@@ -14,7 +14,8 @@ class Convolution:
     """Structure of an ungrouped convolution or dense layer.
 
     window: over the image, flattened where it slides nowhere. zero: zero point of the input.
-    scaling: of the sums. addition: of a residual. source_bits: of the input, 8 or 16.
+    scaling: of the sums. addition: of a residual; exact_addition: the same as TFLite's reference
+    kernel adds it. source_bits: of the input, 8 or 16.
     """
 
     window: Window
@@ -24,6 +25,7 @@ class Convolution:
     scaling: Scaling
     addition: Addition | None = None
     source_bits: int = 8
+    exact_addition: ExactAddition | None = None
 
     @property
     def keeps_bits(self) -> bool:
@@ -43,7 +45,8 @@ class Convolution:
         For the first layers of networks, whose inputs are images of few channels.
         """
         rows, columns = self.window.rows, self.window.columns
-        is_first = self.channels % 4 > 0 and self.window.batch == 1 and self.addition is None
+        is_plain = self.addition is None and self.exact_addition is None
+        is_first = self.channels % 4 > 0 and self.window.batch == 1 and is_plain
         is_bytes = self.source_bits == self.scaling.bits == 8
         if not is_first or not is_bytes or rows.taps == 1 or rows.dilation > 1:
             return 0

@@ -19,7 +19,7 @@ from offramp.backends.tvm.integer import (
     paired_conv,
     strips,
 )
-from offramp.backends.tvm.integer.addition import Addition, addition
+from offramp.backends.tvm.integer.addition import Addition, ExactAddition, addition, exact_addition
 from offramp.backends.tvm.integer.channelwise import Depthwise
 from offramp.backends.tvm.integer.conv import IntegerConv
 from offramp.backends.tvm.integer.dual_plane import DualPlane
@@ -50,7 +50,7 @@ class _Sums:
     """What the templates have in common: integer weights, and what becomes of sums.
 
     starts: of the sums: biases, less what the input's zero point adds. largest: bound on absolute
-    sums.
+    sums. adds_exactly: whether a residual is added as TFLite's reference kernel does.
     """
 
     kernel: IntegerKernel
@@ -60,6 +60,7 @@ class _Sums:
     factors: Factors
     starts: npt.NDArray[np.int32]
     largest: int
+    adds_exactly: bool
 
 
 def specify(
@@ -74,6 +75,8 @@ def specify(
         return None
     if kernel.has_wide:
         family = DUAL
+    if kernel.product is not None and is_exact and family != DUAL:
+        return None
     if family == "riscv":
         return (_strips if is_depthwise else _packed)(sums)
     helium = family == "helium"
@@ -90,15 +93,16 @@ def _sums(kernel: IntegerKernel, anchor: Anchor, family: str, *, is_exact: bool)
     bias = np.zeros(anchor.filters) if anchor.bias is None else np.rint(anchor.bias / real)
     flat = weights.reshape(anchor.filters, -1).astype(np.int64)
     largest = int((np.abs(bias) + source.reach * np.abs(flat).sum(axis=1)).max())
-    is_exact = is_exact or flat.shape[1] >= DEEP
-    factors = (exact if is_exact else fixed_point)(real / product.scale, largest)
+    scales_exactly = is_exact or flat.shape[1] >= DEEP
+    factors = (exact if scales_exactly else fixed_point)(real / product.scale, largest)
     if factors is None:
         return None
     starts = (bias - source.zero * flat.sum(axis=1)).astype(np.int32)
     has_room = family == "riscv" and largest << (factors.shift + ROOM) < 2**31
-    ends = (*kernel.bounds, product.zero)
-    scaling = Scaling(factors.shift, *ends, is_exact, has_room, product.bits)
-    return _Sums(kernel, anchor, weights, scaling, factors, starts, largest)
+    adds_exactly = is_exact and kernel.product is not None
+    bounds = product.range if adds_exactly else kernel.bounds
+    scaling = Scaling(factors.shift, *bounds, product.zero, scales_exactly, has_room, product.bits)
+    return _Sums(kernel, anchor, weights, scaling, factors, starts, largest, adds_exactly)
 
 
 def _depthwise(sums: _Sums, *, helium: bool) -> Specified | None:
@@ -124,8 +128,10 @@ def _depthwise(sums: _Sums, *, helium: bool) -> Specified | None:
 
 def _conv(sums: _Sums, *, helium: bool, is_wide: bool) -> Specified | None:
     kernel, anchor = sums.kernel, sums.anchor
-    window, added = anchor.window.flattened(), _residual(kernel)
-    if kernel.product is not None and (added is None or window.columns.out == 1):
+    window, added = anchor.window.flattened(), None if sums.adds_exactly else _residual(kernel)
+    exactly = _exact_residual(kernel) if sums.adds_exactly else None
+    has_residual = added is not None or exactly is not None
+    if kernel.product is not None and (not has_residual or window.columns.out == 1):
         return None
     structure = (anchor.channels, anchor.filters, kernel.inputs[0].zero, sums.scaling, added)
     constants: tuple[npt.NDArray[np.generic], ...]
@@ -137,9 +143,10 @@ def _conv(sums: _Sums, *, helium: bool, is_wide: bool) -> Specified | None:
         )
         return vectors, (kernel.sources[0], *constants, *kernel.sources[1:])
     bits = 4 if _is_narrow(sums) else 16 if is_wide else 8
-    spec = IntegerConv(window, *structure, kernel.inputs[0].bits, bits=bits)
+    sum_spec, sum_scales = (None, ()) if exactly is None else (exactly[0], (exactly[1],))
+    spec = IntegerConv(window, *structure, kernel.inputs[0].bits, sum_spec, bits)
     starts = sums.starts * (16 if bits == 4 else 1)
-    constants = (conv.pack_weights(spec, sums.weights), sums.factors.table(starts))
+    constants = (conv.pack_weights(spec, sums.weights), sums.factors.table(starts), *sum_scales)
     return spec, (kernel.sources[0], *constants, *kernel.sources[1:])
 
 
@@ -183,3 +190,12 @@ def _residual(kernel: IntegerKernel) -> Addition | None:
     if kernel.product is None:
         return None
     return addition([kernel.product, kernel.inputs[-1]], kernel.output)
+
+
+def _exact_residual(
+    kernel: IntegerKernel,
+) -> tuple[ExactAddition, npt.NDArray[np.int32]] | None:
+    """The same as TFLite's reference kernel adds it, with the table of its scales."""
+    if kernel.product is None:
+        return None
+    return exact_addition([kernel.product, kernel.inputs[-1]], kernel.output, kernel.bounds)
