@@ -55,10 +55,9 @@ class Depthwise(DepthwiseConvolution):
 
 @dataclass(frozen=True)
 class Mean:
-    """Structure of a pool without padding. scaling: (bias, shift to the left,
-    factor, zero point) of every sum; None:
-    integers mean the same before and after, and are rounded as TFLite does. bits: of inputs and
-    outputs.
+    """Structure of a pool without padding. scaling: (bias, shift to the left, factor,
+    zero point) of every sum; None: integers mean the same before and after, and are rounded as
+    TFLite does. bits: of inputs and outputs.
     """
 
     window: Window

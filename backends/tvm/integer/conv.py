@@ -99,11 +99,16 @@ class IntegerConv(Convolution):
 
     def gather(self, pixels: int) -> IntegerGather:
         """What collects the inputs of a tile."""
-        rows, columns, whole = self.window.rows, self.window.columns, self.channels % 4 == 0
-        lines = (rows.taps, columns.taps * self.channels)
-        is_copied = not whole and self.source_bits == 8 and columns.dilation == 1
-        fits = is_copied and rows.taps * columns.taps * self.channels <= MOST_COPIED
-        return IntegerGather(pixels, whole, self.source_bits, lines if fits else None)
+        is_whole = self.channels % 4 == 0
+        lines = None if is_whole else self._lines()
+        return IntegerGather(pixels, is_whole, self.source_bits, lines)
+
+    def _lines(self) -> tuple[int, int] | None:
+        rows, columns = self.window.rows, self.window.columns
+        line = columns.taps * self.channels
+        fits = rows.taps * line <= MOST_COPIED
+        is_copied = fits and self.source_bits == 8 and columns.dilation == 1
+        return (rows.taps, line) if is_copied else None
 
     def microkernels(self) -> tuple[Microkernel, ...]:
         """All C functions that the kernel calls."""

@@ -8,14 +8,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from onnxruntime.quantization import QuantType
 
 from offramp import backends
 from offramp.backends.tvm.lower import Lowered, lower
 from offramp.compiler import targets
+from offramp.compiler.frontends.onnx import from_onnx
 from offramp.compiler.ir import Program
 from offramp.compiler.ir.parser import from_text
 from offramp.compiler.oracle import Oracle
 from offramp.passes.memory import plan_memory
+from offramp.passes.simplify import simplify
+
+from .conftest import quantised_network, samples
+from .test_integer_kernels import by_onnxruntime, step
 
 TARGETS = [
     pytest.param("cortex-m4", marks=pytest.mark.arm),
@@ -191,3 +197,18 @@ def test_maxima_of_16_bits(target: str, tmp_path: Path) -> None:
     return (%y)""")
     found, expected = answers(program, {"x": integers(16, "1,6,6,7")}, target, tmp_path)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_networks_that_onnxruntime_quantised_to_16_bits(target: str, tmp_path: Path) -> None:
+    """Within two units; unsigned as they come, and nothing but the ends on real numbers."""
+    model = quantised_network(tmp_path, QuantType.QUInt16)
+    lowered = lower(simplify()(from_onnx(model)), targets.get(target))
+    calls = lowered.plan.blocks[0].calls
+    types = {lowered.plan.buffers[name].dtype for c in calls[1:-1] for name in c.arguments}
+    assert types == {"int8", "int16", "int32"}
+    backend = backends.get(target)
+    backend.emit(Lowered(plan_memory(lowered.plan), lowered.kernels), tmp_path)
+    x = samples(6, 5)
+    (found,) = backend.load(tmp_path).run({"x": x}).outputs.values()
+    assert np.abs(found - by_onnxruntime(model, x)).max() <= 2.001 * step(model)
