@@ -14,7 +14,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from offramp.compiler.errors import UserError
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of this schema; a manifest of another version is refused."""
 
 
@@ -180,6 +180,14 @@ class PatchEntry:
 
 
 @dataclass(frozen=True)
+class RealLayer:
+    """A quantised layer, by the name of its result, that is computed on real numbers, and why."""
+
+    layer: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All of `manifest.json`.
 
@@ -203,6 +211,7 @@ class Manifest:
     candidates: tuple[CandidateEntry, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     patches: PatchEntry | None = None
+    real_layers: tuple[RealLayer, ...] = ()
     provenance: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA

@@ -10,7 +10,7 @@ from offramp import data, describe, pipeline
 from offramp.compiler import artifact as folders
 from offramp.compiler.ir import Program
 from offramp.compiler.ir.to_onnx import to_onnx
-from offramp.compiler.manifest import Manifest, PatchEntry
+from offramp.compiler.manifest import Manifest, PatchEntry, RealLayer
 from offramp.observer import Observer
 from offramp.options import Options, model_name
 from offramp.report.page import render
@@ -83,7 +83,9 @@ def run(request: Request, options: Options, observer: Observer) -> Compiled:
     found = replace(found, program=program)
     with observer.stage("lowering"):
         lowered = pipeline.lower(found.program, options)
-    manifest = replace(describe.manifest(found, reference, lowered.plan, options), patches=patches)
+    real = tuple(RealLayer(refusal.layer, refusal.reason) for refusal in lowered.refusals)
+    manifest = describe.manifest(found, reference, lowered.plan, options)
+    manifest = replace(manifest, patches=patches, real_layers=real)
     sources = describe.provenance(options, reference, model_name(request.model), _hashes(request))
     return Compiled(
         found.program, reference, lowered, replace(manifest, provenance=sources), observer

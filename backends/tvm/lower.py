@@ -12,6 +12,7 @@ from offramp.backends.tvm.bare import bare
 from offramp.backends.tvm.buffers import BufferTable
 from offramp.backends.tvm.grouping import Conversion, Join, Kernel, Tail, View, group
 from offramp.backends.tvm.integer.matching import IntegerKernel
+from offramp.backends.tvm.integer.refusals import Refusal, refusals
 from offramp.backends.tvm.library import KernelLibrary
 from offramp.backends.tvm.parts import part_starts
 from offramp.backends.tvm.segment import segment_graph
@@ -36,10 +37,14 @@ from offramp.passes.layout.move_integers import MoveIntegers
 
 @dataclass(frozen=True)
 class Lowered:
-    """A Program as kernel calls, and the kernels called."""
+    """A Program as kernel calls, and the kernels called.
+
+    refusals: quantised layers that are computed on real numbers though the target has integers.
+    """
 
     plan: Plan
     kernels: KernelLibrary
+    refusals: tuple[Refusal, ...] = ()
 
 
 def lower(program: Program, target: Target, *, exact: bool = False, wide: bool = False) -> Lowered:
@@ -68,6 +73,7 @@ class _Lowering:
         self.target = target
         self.table = BufferTable()
         self.symbols = SymbolTable(program.name)
+        self.refusals: list[Refusal] = []
 
     def run(self) -> Lowered:
         """Lower all blocks, predecessors first."""
@@ -81,7 +87,8 @@ class _Lowering:
             output_names=self.program.output_names,
             batched=self.program.batched,
         )
-        return Lowered(plan, KernelLibrary(self.symbols.kernels, self.target))
+        kernels = KernelLibrary(self.symbols.kernels, self.target)
+        return Lowered(plan, kernels, tuple(self.refusals))
 
     def _block(self, block: Block) -> BlockPlan:
         self._parameters(block)
@@ -108,6 +115,8 @@ class _Lowering:
                     selection = select_integer(part, self.target, exact=self.exact, wide=self.wide)
                     calls.append(self._kernel(block, selection, result, nodes))
                 case Conversion(node=node, spec=spec):
+                    if self.target.microkernels:
+                        self.refusals += refusals(node)
                     selection = select_conversion(_first(node), spec)
                     calls.append(self._kernel(block, selection, node.outputs[0], [node]))
                 case RowSoftmax(node=node, result=result):

@@ -18,6 +18,7 @@ from offramp.report.text import (
     count_text,
     patches_text,
     percent_text,
+    real_layers_text,
     saving,
     summary,
 )
@@ -32,6 +33,7 @@ def compile_json(manifest: Manifest) -> dict[str, Any]:
         "exits": [_exit_json(entry) for entry in manifest.exits],
         "memory": _memory_json(manifest.memory),
         "patches": None if manifest.patches is None else asdict(manifest.patches),
+        "real_layers": [asdict(layer) for layer in manifest.real_layers],
         "certificate": None,
     }
     certificate = manifest.certificate
@@ -62,6 +64,8 @@ def compile_tables(manifest: Manifest, folder: Path) -> list[RenderableType]:
         shown.append(Text(patches_text(manifest.patches)))
     elif manifest.provenance.get("patches", "no") != "no":
         shown.append(Text("No bands of rows within the budget make the arena smaller."))
+    if manifest.real_layers:
+        shown.append(Text(real_layers_text(manifest.real_layers)))
     if manifest.memory.banks:
         shown += ["", banks_table(manifest.memory), Text(access_text(manifest.memory))]
     return shown

@@ -18,6 +18,7 @@ from offramp.report.text import (
     count_text,
     patches_text,
     percent_text,
+    real_layers_text,
     saving,
     summary,
 )
@@ -50,6 +51,7 @@ def render(manifest: Manifest, program: Program) -> str:
         memory=memory_chart(manifest.memory),
         access=access_text(manifest.memory),
         patches=None if manifest.patches is None else patches_text(manifest.patches),
+        real_layers=real_layers_text(manifest.real_layers) if manifest.real_layers else None,
         style=_asset("report.css"),
         script=_asset("report.js"),
     )

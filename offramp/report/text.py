@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from offramp.compiler.manifest import Manifest, MemoryMap, PatchEntry
+from offramp.compiler.manifest import Manifest, MemoryMap, PatchEntry, RealLayer
+
+MOST_NAMED = 5
+"""Layers in a sentence."""
 
 
 def saving(manifest: Manifest) -> float:
@@ -47,6 +50,14 @@ def patches_text(patches: PatchEntry) -> str:
         f"{percent_text(patches.macs)} more MACs in the first block: {bytes_text(patches.arena)} "
         f"of arena instead of {bytes_text(patches.arena_before)}."
     )
+
+
+def real_layers_text(layers: tuple[RealLayer, ...]) -> str:
+    """Which quantised layers take real numbers, and why, in a sentence."""
+    named = [f"{layer.layer} ({layer.reason})" for layer in layers[:MOST_NAMED]]
+    more = len(layers) - len(named)
+    rest = f" and {more} more" if more else ""
+    return f"Quantised, but computed on real numbers: {', '.join(named)}{rest}."
 
 
 def count_text(value: float) -> str:

@@ -23,6 +23,7 @@ from tests.cli.conftest import Array, Command
 Npz = Callable[..., Path]
 COMPILE_KEYS = {
     "target", "static_cost", "expected_cost", "exits", "certificate", "memory", "patches",
+    "real_layers",
 }  # fmt: skip
 EXIT_KEYS = {"block", "criterion", "threshold", "rate", "macs"}
 UNITS = {"x86-64": "ns", "cortex-m7": "instructions", "riscv32": "instructions"}

@@ -122,7 +122,7 @@ def test_a_file_name_cannot_lead_outside(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("schema", 99, "schema version 99, this offramp reads version 2"),
+        ("schema", 99, "schema version 99, this offramp reads version 3"),
         ("target", 3, "manifest.target should be str, found 3"),
         ("inputs", [{"name": "x"}], r"manifest\.inputs\[0\] has missing or unknown keys: dtype"),
         ("inputs", None, "manifest.inputs should be tuple, found None"),

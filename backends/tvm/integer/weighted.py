@@ -28,7 +28,14 @@ from offramp.backends.tvm.integer.helium_depthwise import HeliumDepthwise
 from offramp.backends.tvm.integer.matching import IntegerKernel, Weights
 from offramp.backends.tvm.integer.packed_dense import Dense
 from offramp.backends.tvm.integer.paired_conv import PairedConv
-from offramp.backends.tvm.integer.scaling import ROOM, Factors, Scaling, exact, fixed_point
+from offramp.backends.tvm.integer.scaling import (
+    ROOM,
+    Factors,
+    Quantized,
+    Scaling,
+    exact,
+    fixed_point,
+)
 from offramp.backends.tvm.integer.strips import Strips
 from offramp.backends.tvm.templates.channelwise import Reduction
 
@@ -92,7 +99,7 @@ def _sums(kernel: IntegerKernel, anchor: Anchor, family: str, *, is_exact: bool)
     real, product = source.scale * kernel.scales, kernel.product or kernel.output
     bias = np.zeros(anchor.filters) if anchor.bias is None else np.rint(anchor.bias / real)
     flat = weights.reshape(anchor.filters, -1).astype(np.int64)
-    largest = int((np.abs(bias) + source.reach * np.abs(flat).sum(axis=1)).max())
+    largest = largest_sum(source, weights, bias)
     scales_exactly = is_exact or flat.shape[1] >= DEEP
     factors = (exact if scales_exactly else fixed_point)(real / product.scale, largest)
     if factors is None:
@@ -103,6 +110,21 @@ def _sums(kernel: IntegerKernel, anchor: Anchor, family: str, *, is_exact: bool)
     bounds = product.range if adds_exactly else kernel.bounds
     scaling = Scaling(factors.shift, *bounds, product.zero, scales_exactly, has_room, product.bits)
     return _Sums(kernel, anchor, weights, scaling, factors, starts, largest, adds_exactly)
+
+
+def largest_sum(source: Quantized, weights: Weights, bias: npt.NDArray[np.float64]) -> int:
+    """A bound on the absolute sums of all filters; bias: as integers."""
+    magnitudes = np.abs(weights.reshape(len(weights), -1).astype(np.int64)).sum(axis=1)
+    return int((np.abs(bias) + source.reach * magnitudes).max())
+
+
+def may_overflow(kernel: IntegerKernel) -> bool:
+    """Whether sums of products can leave 32 bits, judged by weights and biases."""
+    if kernel.weights is None or kernel.anchor is None:
+        return False
+    bias = np.zeros(1) if kernel.anchor.bias is None else kernel.anchor.bias
+    integers = np.rint(bias / (kernel.inputs[0].scale * kernel.scales))
+    return largest_sum(kernel.inputs[0], kernel.weights, integers) >= 2**31
 
 
 def _depthwise(sums: _Sums, *, helium: bool) -> Specified | None:

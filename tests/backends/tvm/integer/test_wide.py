@@ -11,6 +11,7 @@ import pytest
 from onnxruntime.quantization import QuantType
 
 from offramp import backends
+from offramp.backends.tvm.integer.refusals import OVERFLOW, Refusal
 from offramp.backends.tvm.lower import Lowered, lower
 from offramp.compiler import targets
 from offramp.compiler.frontends.onnx import from_onnx
@@ -131,6 +132,7 @@ OPERATORS = {
 def answers(program: Program, x: Any, target: str, folder: Path) -> tuple[Any, Any]:
     """What the target and onnxruntime answer; nothing but integers is in memory."""
     lowered = lower(program, targets.get(target))
+    assert not lowered.refusals
     plan = plan_memory(lowered.plan)
     moved = {plan.buffers[name].dtype for name in plan.memory.offsets if name in plan.buffers}
     assert moved <= {"int8", "int16"}
@@ -212,3 +214,31 @@ def test_networks_that_onnxruntime_quantised_to_16_bits(target: str, tmp_path: P
     x = samples(6, 5)
     (found,) = backend.load(tmp_path).run({"x": x}).outputs.values()
     assert np.abs(found - by_onnxruntime(model, x)).max() <= 2.001 * step(model)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_sums_that_could_leave_32_bits_are_computed_on_real_numbers(
+    target: str, tmp_path: Path
+) -> None:
+    """Every input at its largest, these would."""
+    program = from_text(f"""program wide opset 21 batched -> (y) entry(%x: int16[1,520]):
+    weight %s: float[] = [0.001]
+    weight %z: int16[] = [0]
+    weight %t: float[] = [20.0]
+    weight %u: int8[] = [0]
+    weight %w: int8[2,520] = {[127] * 520 + [-127] * 260 + [126] * 260}
+    weight %ws: float[] = [0.001]
+    weight %wz: int8[] = [0]
+    %r: float[1,520] = DequantizeLinear(%x, %s, %z)
+    %k: float[2,520] = DequantizeLinear(%w, %ws, %wz)
+    %o: float[1,2] = Gemm(%r, %k) {{transB = 1}}
+    %y: int8[1,2] = QuantizeLinear(%o, %t, %u)
+    return (%y)""")
+    lowered = lower(program, targets.get(target))
+    assert lowered.refusals == (Refusal("y", OVERFLOW),)
+    backend = backends.get(target)
+    backend.emit(Lowered(plan_memory(lowered.plan), lowered.kernels), tmp_path)
+    x = {"x": integers(16, "1,520")}
+    (found,) = backend.load(tmp_path).run(x).outputs.values()
+    np.testing.assert_array_equal(found, Oracle(program).run(x).outputs["y"])
+    assert np.abs(found).max() > 100
