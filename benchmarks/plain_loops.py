@@ -22,7 +22,7 @@ from offramp.backends.tvm.lower import lower
 from offramp.compiler import targets
 from offramp.compiler.ir import Program
 from offramp.compiler.ir.clone import clone_block
-from offramp.compiler.plan import KernelCall, Plan, Storage
+from offramp.compiler.plan import Buffer, KernelCall, Plan, Storage
 from offramp.passes.layout import rules
 from offramp.passes.layout.channels_last import ChannelsLast
 from offramp.passes.layout.move_integers import MoveIntegers
@@ -139,8 +139,8 @@ class PlainProgram:
     kernels: PlainKernels
 
 
-FAMILY = "arm"
-"""Microkernels whose kernels have the arguments that plain loops want: weights and scales."""
+FAMILY = "riscv"
+"""Microkernels of which each computes one operator, with `--exact` sums of their own."""
 
 
 def plain(program: Program, target: str) -> LoweredProgram:
@@ -156,11 +156,14 @@ def plain(program: Program, target: str) -> LoweredProgram:
             calls.append(call)
             continue
         loops[call.kernel], constants = _loop(call.kernel, operator)
-        names = [n for n in call.arguments if buffers[n].storage is Storage.CONSTANT]
-        for name, data in zip(names, constants, strict=True):
-            kind = data.dtype.name
-            buffers[name] = replace(buffers[name], shape=data.shape, dtype=kind, data=data)
-        calls.append(replace(call, in_place=(), workspace=0))
+        *sources, output = (a for a in call.arguments if lowered.plan.buffers[a].data is None)
+        own = [f"{output}.{position}" for position in range(len(constants))]
+        for name, data in zip(own, constants, strict=True):
+            buffers[name] = Buffer(name, data.shape, data.dtype.name, Storage.CONSTANT, data)
+        arguments = (*sources, *own, output)
+        calls.append(replace(call, arguments=arguments, in_place=(), workspace=0))
+    read = {name for call in calls for name in call.arguments}
+    buffers = {n: b for n, b in buffers.items() if b.data is None or n in read}
     plan = replace(lowered.plan, blocks=(replace(block, calls=tuple(calls)),), buffers=buffers)
     return PlainProgram(plan_memory(plan), PlainKernels(lowered.kernels, loops))
 

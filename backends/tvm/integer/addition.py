@@ -9,6 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from offramp.backends.tvm.integer.scaling import Quantized, exact
+from offramp.backends.tvm.tir import Array, Expr, FunctionBuilder, external_call
+
+EXACT_SCALES = 9
+"""Words of the table of an exact sum: three for each addend and the sum."""
 
 ADDEND_BITS = 14
 """Bits of the larger factor of a sum: products with bytes and their sum stay within 32 bits."""
@@ -51,6 +55,18 @@ def exact_addition(
         return None
     zeros = (addends[0].zero, addends[1].zero, output.zero)
     return ExactAddition(zeros, *bounds), factors.columns.ravel()
+
+
+def exact_arrays(code: FunctionBuilder, size: int) -> tuple[Array, Array]:
+    """Parameters of a kernel that adds a residual of `size` bytes exactly: scales, residual."""
+    return code.pointer("sum_scales", EXACT_SCALES, "int32"), code.pointer("residual", size, "int8")
+
+
+def add_exactly(
+    name: str, added: ExactAddition, ends: tuple[Expr, Expr, Expr, Expr], count: int
+) -> Expr:
+    """A call of the function `name`; ends: addresses of sum, two addends and scales."""
+    return external_call(name, *ends, count, *added.zeros)
 
 
 def addition(addends: Sequence[Quantized], output: Quantized) -> Addition | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from offramp.backends.tvm.integer.addition import Addition, ExactAddition
+from offramp.backends.tvm.integer.addition import EXACT_SCALES, Addition, ExactAddition, add_exactly
 from offramp.backends.tvm.integer.structure import DepthwiseConvolution
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.helium_elementwise import HeliumExactAdd
@@ -231,18 +231,9 @@ def build_exact_sum(spec: ExactSum) -> Any:
     """The kernel: two inputs, scales, output."""
     code = FunctionBuilder()
     left, right = (code.pointer(name, spec.count, "int8") for name in ("left", "right"))
-    scales = code.pointer("scales", 9, "int32")
+    scales = code.pointer("scales", EXACT_SCALES, "int32")
     output = code.pointer("output", spec.count, "int8")
     (kernel,) = spec.microkernels()
-    code.run(
-        external_call(
-            kernel.name,
-            output.address(0),
-            left.address(0),
-            right.address(0),
-            scales.address(0),
-            spec.count,
-            *spec.addition.zeros,
-        )
-    )
+    ends = (output.address(0), left.address(0), right.address(0), scales.address(0))
+    code.run(add_exactly(kernel.name, spec.addition, ends, spec.count))
     return code.build()

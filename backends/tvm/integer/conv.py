@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from offramp.backends.tvm.integer.addition import ExactAddition
+from offramp.backends.tvm.integer.addition import ExactAddition, add_exactly, exact_arrays
 from offramp.backends.tvm.integer.structure import Convolution
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.integer_elementwise import Elementwise, IntegerElementwise
@@ -155,13 +155,12 @@ def build(spec: IntegerConv) -> Any:
     """
     code, window = FunctionBuilder(), spec.window
     size = window.outputs * spec.filters
-    is_exact = spec.exact_addition is not None
     arrays = _Arrays(
         input=code.pointer("input", window.inputs * spec.channels, f"int{spec.source_bits}"),
         weights=code.pointer("weights", spec.bytes_of(spec.filters), "int8"),
         scales=code.pointer("scales", spec.scaling.words * spec.filters, "int32"),
-        sum_scales=code.pointer("sum_scales", 9, "int32") if is_exact else None,
-        residual=code.pointer("residual", size, "int8") if spec.addition or is_exact else None,
+        exact=None if spec.exact_addition is None else exact_arrays(code, size),
+        residual=code.pointer("residual", size, "int8") if spec.addition else None,
         output=code.pointer("output", size, f"int{spec.scaling.bits}"),
         workspace=code.pointer("workspace", spec.workspace, "uint8"),
     )
@@ -196,12 +195,12 @@ def _keep_rows(spec: IntegerConv, code: FunctionBuilder, arrays: _Arrays, row: E
 
 @dataclass(frozen=True)
 class _Arrays:
-    """The parameters of the function."""
+    """The parameters of the function. exact: scales of an exact sum, and the residual."""
 
     input: Array
     weights: Array
     scales: Array
-    sum_scales: Array | None
+    exact: tuple[Array, Array] | None
     residual: Array | None
     output: Array
     workspace: Array
@@ -257,32 +256,13 @@ def _tile(
                 *_residual(spec, arrays, place),
             )
         )
-    if spec.exact_addition is not None:
-        _add(spec, spec.exact_addition, code, arrays, (position, pixels))
-
-
-def _add(
-    spec: IntegerConv,
-    added: ExactAddition,
-    code: FunctionBuilder,
-    arrays: _Arrays,
-    tile: tuple[Expr, int],
-) -> None:
-    """Add the residual to the outputs of a tile, from its first position on."""
-    position, pixels = tile
-    if arrays.residual is None or arrays.sum_scales is None:
-        return
-    code.run(
-        external_call(
-            spec.adder(added).name,
-            arrays.output.address(position * spec.filters),
-            arrays.workspace.address(spec.gathered),
-            arrays.residual.address(position * spec.filters),
-            arrays.sum_scales.address(0),
-            pixels * spec.filters,
-            *added.zeros,
-        )
-    )
+    added = spec.exact_addition
+    if added is not None and arrays.exact is not None:
+        start = position * spec.filters
+        sum_scales, addend = arrays.exact
+        places = (arrays.workspace.address(spec.gathered), addend.address(start))
+        ends = (arrays.output.address(start), *places, sum_scales.address(0))
+        code.run(add_exactly(spec.adder(added).name, added, ends, pixels * spec.filters))
 
 
 def _residual(spec: IntegerConv, arrays: _Arrays, place: Expr) -> tuple[Expr, ...]:

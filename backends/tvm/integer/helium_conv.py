@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from offramp.backends.tvm.integer.addition import ExactAddition, add_exactly, exact_arrays
 from offramp.backends.tvm.integer.scaling import Factors
 from offramp.backends.tvm.integer.structure import Convolution
 from offramp.backends.tvm.microkernels import Microkernel
 from offramp.backends.tvm.microkernels.helium import BYTES, LANES, words
+from offramp.backends.tvm.microkernels.helium_elementwise import HeliumExactAdd
 from offramp.backends.tvm.microkernels.helium_gather import HeliumGather
 from offramp.backends.tvm.microkernels.helium_matrix import STRAIGHT, HeliumTile
 from offramp.backends.tvm.microkernels.helium_strip import HeliumStrip
@@ -90,7 +92,12 @@ class HeliumConv(Convolution):
     def workspace(self) -> int:
         """Bytes for the gathered inputs of a tile, and for kept rows."""
         kept = self.kept_rows * self.window.columns.size * self.channels
-        return 0 if self.is_direct else self.gathered + kept
+        return 0 if self.is_direct else self.gathered + kept + self.products
+
+    @property
+    def products(self) -> int:
+        """Bytes for the outputs of a tile before a residual is added exactly."""
+        return 0 if self.exact_addition is None else self.pixels * self.filters
 
     @property
     def gathered(self) -> int:
@@ -140,7 +147,14 @@ class HeliumConv(Convolution):
             found[KeepRows()] = None
         for _, _, pixels in self.tiles():
             found |= {self.tile(pixels, filters): None for _, _, filters in self.blocks()}
+        if self.exact_addition is not None:
+            found[self.adder(self.exact_addition)] = None
         return tuple(found)
+
+    @staticmethod
+    def adder(added: ExactAddition) -> HeliumExactAdd:
+        """What adds a residual to the outputs of a tile as TFLite's reference kernel does."""
+        return HeliumExactAdd(added.low, added.high)
 
 
 def pack_weights(spec: HeliumConv, weights: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
@@ -169,13 +183,16 @@ def pack_scales(factors: Factors, sums: npt.NDArray[np.int32]) -> npt.NDArray[np
 
 
 def build(spec: HeliumConv) -> Any:
-    """The kernel: input, weights, scales, residual if any, output, workspace."""
+    """The kernel: input, weights, scales, those of an exact sum, residual if any, output,
+    workspace.
+    """
     code, window = FunctionBuilder(), spec.window
     size, filled = window.outputs * spec.filters, -(-spec.filters // LANES) * LANES
     arrays = _Arrays(
         input=code.pointer("input", window.inputs * spec.channels, "int8"),
         weights=code.pointer("weights", spec.steps * filled, "int8"),
         scales=code.pointer("scales", words(spec.scaling) * filled, "int32"),
+        exact=None if spec.exact_addition is None else exact_arrays(code, size),
         residual=code.pointer("residual", size, "int8") if spec.addition else None,
         output=code.pointer("output", size, "int8"),
         workspace=code.pointer("workspace", spec.workspace, "uint8") if spec.workspace else None,
@@ -204,11 +221,12 @@ def build(spec: HeliumConv) -> Any:
 
 @dataclass(frozen=True)
 class _Arrays:
-    """The parameters of the function."""
+    """The parameters of the function. exact: scales of an exact sum, and the residual."""
 
     input: Array
     weights: Array
     scales: Array
+    exact: tuple[Array, Array] | None
     residual: Array | None
     output: Array
     workspace: Array | None
@@ -253,10 +271,12 @@ def _tile(
     image, row, column = place
     inputs = _inputs(spec, code, arrays, place, pixels)
     position = (image * spec.window.rows.out + row) * spec.window.columns.out + column
-    added = spec.addition
+    added, exactly = spec.addition, spec.exact_addition
     for first, blocks, filters in spec.blocks():
         tile, start = spec.tile(pixels, filters), position * spec.filters + first
-        residual: tuple[Expr, ...] = ()
+        output, residual = arrays.output.address(start), tuple[Expr, ...]()
+        if exactly is not None and arrays.workspace is not None:
+            output = arrays.workspace.address(spec.gathered + first)
         if added is not None and arrays.residual is not None:
             residual = (arrays.residual.address(start), added.left, added.right, added.offset)
         code.run(
@@ -269,10 +289,16 @@ def _tile(
                 inputs,
                 arrays.weights.address(first * spec.steps),
                 arrays.scales.address(words(spec.scaling) * first),
-                arrays.output.address(start),
+                output,
                 spec.steps // (BYTES * tile.unroll),
                 pixels // 2,
                 blocks,
                 *residual,
             )
         )
+    if exactly is not None and arrays.exact is not None and arrays.workspace is not None:
+        start = position * spec.filters
+        sum_scales, addend = arrays.exact
+        places = (arrays.workspace.address(spec.gathered), addend.address(start))
+        ends = (arrays.output.address(start), *places, sum_scales.address(0))
+        code.run(add_exactly(spec.adder(exactly).name, exactly, ends, pixels * spec.filters))

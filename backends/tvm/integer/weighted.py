@@ -82,7 +82,7 @@ def specify(
         return None
     if kernel.has_wide:
         family = DUAL
-    if kernel.product is not None and is_exact and family != DUAL:
+    if kernel.product is not None and is_exact and family == "riscv":
         return None
     if family == "riscv":
         return (_strips if is_depthwise else _packed)(sums)
@@ -156,16 +156,17 @@ def _conv(sums: _Sums, *, helium: bool, is_wide: bool) -> Specified | None:
     if kernel.product is not None and (not has_residual or window.columns.out == 1):
         return None
     structure = (anchor.channels, anchor.filters, kernel.inputs[0].zero, sums.scaling, added)
+    sum_spec, sum_scales = (None, ()) if exactly is None else (exactly[0], (exactly[1],))
     constants: tuple[npt.NDArray[np.generic], ...]
     if helium:
-        vectors = HeliumConv(window, *structure)
+        vectors = HeliumConv(window, *structure, exact_addition=sum_spec)
         constants = (
             helium_conv.pack_weights(vectors, sums.weights),
             helium_conv.pack_scales(sums.factors, sums.starts),
+            *sum_scales,
         )
         return vectors, (kernel.sources[0], *constants, *kernel.sources[1:])
     bits = 4 if _is_narrow(sums) else 16 if is_wide else 8
-    sum_spec, sum_scales = (None, ()) if exactly is None else (exactly[0], (exactly[1],))
     spec = IntegerConv(window, *structure, kernel.inputs[0].bits, sum_spec, bits)
     starts = sums.starts * (16 if bits == 4 else 1)
     constants = (conv.pack_weights(spec, sums.weights), sums.factors.table(starts), *sum_scales)

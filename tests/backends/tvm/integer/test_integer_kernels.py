@@ -95,6 +95,21 @@ def test_answers_agree_with_onnxruntime(
     assert units.mean() < 0.5
 
 
+@pytest.mark.arm
+@pytest.mark.riscv
+def test_exact_answers_are_the_same_everywhere(quantised: onnx.ModelProto, tmp_path: Path) -> None:
+    """Whether sums are part of convolutions, as on Cortex-M, or kernels of their own."""
+    answers = []
+    for target in ("cortex-m4", "cortex-m7", "cortex-m55", "riscv32"):
+        lowered = lower(from_onnx(quantised), targets.get(target), exact=True)
+        backend, folder = backends.get(target), tmp_path / target
+        folder.mkdir()
+        backend.emit(Lowered(plan_memory(lowered.plan), lowered.kernels), folder)
+        answers.append(backend.load(folder).run({"x": samples(6, 5)}).outputs["y"])
+    for found in answers[1:]:
+        np.testing.assert_array_equal(found, answers[0])
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize(
     "target",
