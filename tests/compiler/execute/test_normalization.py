@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from offramp.compiler.errors import UnsupportedError
 
 Agree = Callable[..., None]
 SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=3)
+OF_TWO_VALUES = 2e-4
+"""Two values that are nearly equal differ by their last bits, and are divided by as little as the
+root of epsilon, 0.003."""
 
 
 def values(*shape: int) -> np.ndarray:
@@ -40,14 +43,24 @@ def test_batch_statistics_are_refused(agree: Agree) -> None:
 @given(size=SIZES)
 @settings(max_examples=15, deadline=None)
 def test_instance_normalization(agree: Agree, size: list[int]) -> None:
-    agree("InstanceNormalization", values(2, 3, 2, *size), constants=[values(3), values(3)])
+    constants = [values(3), values(3)]
+    x = values(2, 3, 2, *size)
+    agree("InstanceNormalization", x, constants=constants, tolerance=OF_TWO_VALUES)
 
 
+@example(size=[1, 1], groups=6)
 @given(size=SIZES, groups=st.sampled_from([1, 2, 3, 6]))
 @settings(max_examples=15, deadline=None)
 def test_group_normalization(agree: Agree, size: list[int], groups: int) -> None:
     constants = [values(6), values(6)]
-    agree("GroupNormalization", values(2, 6, 2, *size), constants=constants, num_groups=groups)
+    x = values(2, 6, 2, *size)
+    agree(
+        "GroupNormalization",
+        x,
+        constants=constants,
+        num_groups=groups,
+        tolerance=OF_TWO_VALUES,
+    )
 
 
 @given(size=SIZES, axis=st.integers(-3, -1), bias=st.booleans())
