@@ -565,12 +565,15 @@ def advance(s: Search, lo: int, hi: int, depth: int, near: int) -> int:
     """Do what there is no choice about. How many options there are then: 0, the state is dead.
 
     One option left means that the component is placed or fell apart, after the option was taken.
-    Every step that was taken is counted.
+    Every step that was taken is counted; where no more of them can be, the budget is spent.
     """
     end = s.by_first[hi]
     while True:
         s.counters[NODES] += 1
         step = s.counters[STEPS]
+        if step >= s.reads.shape[0]:
+            s.counters[BUDGET] = 0
+            return 0
         count = list_options(s, choose(s, lo, hi, near), depth, step)
         if count == 0:
             assign(s.conflict, s.reads[step])
@@ -580,9 +583,6 @@ def advance(s: Search, lo: int, hi: int, depth: int, near: int) -> int:
             assign(s.conflict, s.reads[step])
             return 0
         s.counters[STEPS] += 1
-        if s.counters[STEPS] + 1 >= s.reads.shape[0]:
-            s.counters[BUDGET] = 0
-            return count
         near = s.section[depth]
         b = next_unplaced(s.placed, s.by_first[lo], end)
         if b == end or s.first[b] != lo or component_end(s, b, end)[0] != hi:

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from offramp.compiler.errors import UserError
-from offramp.passes.memory.search import Instance, cpsat, solve
+from offramp.passes.memory.search import Instance, component, cpsat, solve
 from offramp.passes.memory.search.check import check_offsets
 from offramp.passes.memory.search.component import Searcher, components
-from offramp.passes.memory.search.kernel import STOPPED
+from offramp.passes.memory.search.kernel import SOLVED, STOPPED
 from offramp.passes.memory.search.read import read_csv
 from tests.passes.memory.search.conftest import FULL, GAPS, INSTANCES, Row, cut_up, instance_of
 
@@ -155,3 +155,13 @@ def test_thousands_of_buffers_do_not_exhaust_the_stack() -> None:
     assert Searcher(component).run(total, rank, 10**6) == STOPPED
     solution = solve(instance, total)
     check_offsets(instance, solution.offsets, total)
+
+
+def test_a_path_of_too_many_steps_stops_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be written behind the end of an array."""
+    rows = [(i, i + 3, 1 + i % 7) for i in range(100)]
+    (whole,) = components(instance_of(*rows))
+    rank, total = np.arange(100, dtype=np.int64), int(whole.sizes.sum())
+    assert Searcher(whole).run(total, rank, 10**6) == SOLVED
+    monkeypatch.setattr(component, "STEPS_A_BUFFER", -3)
+    assert Searcher(whole).run(total, rank, 10**6) == STOPPED
